@@ -1,0 +1,5 @@
+//! `ladekern.toml`: its types. The only module that reads configuration text.
+
+mod types;
+
+pub use types::*;

@@ -1,0 +1,5 @@
+//! Ladekern: the host. It owns every wire, every clock and the load manager; what a device means is known to
+//! plugins and definitions alone. The flow of a reading and of a command is drawn in `docs/ARCHITECTURE.md`.
+
+pub mod config;
+pub mod site;

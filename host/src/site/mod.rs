@@ -1,0 +1,16 @@
+//! The domain: device ids, quantities, readings with their age, the snapshot of the whole site, commands.
+//! Knows no wire, no vendor and no file; every other module speaks in these types.
+
+mod command;
+mod id;
+mod quantity;
+mod reading;
+mod snapshot;
+mod time;
+
+pub use command::{Command, CommandError};
+pub use id::{BadDeviceId, DeviceId, DeviceKind, Role};
+pub use quantity::{Quantity, REGISTER, Unit, quantities};
+pub use reading::{Connector, Info, Measured, Outcome, Values};
+pub use snapshot::{Board, DeviceStatus, Health, Snapshot, StatusSender};
+pub use time::{Clock, Moment};

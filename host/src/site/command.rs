@@ -29,3 +29,13 @@ pub enum CommandError {
     #[error("refused: {0}")]
     Refused(String),
 }
+
+/// Where commands go: the device tasks, or a recording in a test.
+pub trait Commands: Send + Sync {
+    /// Hands `command` to the task of `device` and waits for its answer. Cancel-safe.
+    fn command<'a>(
+        &'a self,
+        device: &'a super::DeviceId,
+        command: Command,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), CommandError>> + Send + 'a>>;
+}

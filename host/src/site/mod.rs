@@ -8,7 +8,7 @@ mod reading;
 mod snapshot;
 mod time;
 
-pub use command::{Command, CommandError};
+pub use command::{Command, CommandError, Commands};
 pub use id::{BadDeviceId, DeviceId, DeviceKind, Role};
 pub use quantity::{Quantity, REGISTER, Unit, quantities};
 pub use reading::{Connector, Info, Measured, Outcome, Values};

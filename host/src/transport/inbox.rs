@@ -1,0 +1,163 @@
+//! A bounded queue of messages for one reader. A flood on one topic delays nobody: of measurements the newest per
+//! topic wins, of commands the order is kept and what does not fit is counted.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::Message;
+
+/// Which messages give way when they come faster than they are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// A newer message of the same endpoint and topic takes the place of the waiting one; if there are too many
+    /// topics the oldest message goes.
+    NewestPerTopic,
+    /// Order is kept; a message that does not fit is dropped.
+    KeepOrder,
+}
+
+/// A cloneable handle: producers push, one consumer receives.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    overflow: Overflow,
+    capacity: usize,
+    queue: Mutex<VecDeque<Message>>,
+    arrived: Notify,
+    dropped: AtomicU64,
+}
+
+impl Inbox {
+    /// An empty inbox for at most `capacity` messages.
+    #[must_use]
+    pub fn new(overflow: Overflow, capacity: usize) -> Self {
+        let shared = Shared {
+            overflow,
+            capacity: capacity.max(1),
+            queue: Mutex::default(),
+            arrived: Notify::new(),
+            dropped: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Puts a message in. Never waits.
+    pub fn push(&self, message: Message) {
+        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.shared.overflow {
+            Overflow::NewestPerTopic => {
+                let same = |old: &Message| old.endpoint == message.endpoint && old.topic == message.topic;
+                if let Some(old) = queue.iter_mut().find(|old| same(old)) {
+                    *old = message;
+                    self.count_dropped();
+                } else {
+                    if queue.len() >= self.shared.capacity {
+                        queue.pop_front();
+                        self.count_dropped();
+                    }
+                    queue.push_back(message);
+                }
+            }
+            Overflow::KeepOrder => {
+                if queue.len() >= self.shared.capacity {
+                    self.count_dropped();
+                } else {
+                    queue.push_back(message);
+                }
+            }
+        }
+        drop(queue);
+        self.shared.arrived.notify_one();
+    }
+
+    /// The next message; waits for one. Cancel-safe.
+    pub async fn recv(&self) -> Message {
+        loop {
+            let arrived = self.shared.arrived.notified();
+            if let Some(message) = self.try_recv() {
+                return message;
+            }
+            arrived.await;
+        }
+    }
+
+    /// The next message, if one is waiting.
+    #[must_use]
+    pub fn try_recv(&self) -> Option<Message> {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Messages that gave way to newer ones or did not fit.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Whether other handles of this inbox exist. A producer that holds the last one may forget it.
+    #[must_use]
+    pub fn is_orphaned(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+
+    fn count_dropped(&self) {
+        self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Moment;
+
+    fn message(topic: &str, payload: &str) -> Message {
+        Message {
+            endpoint: "main".into(),
+            topic: topic.into(),
+            payload: payload.to_owned().into(),
+            retained: false,
+            at: Moment(1),
+        }
+    }
+
+    fn drain(inbox: &Inbox) -> Vec<String> {
+        std::iter::from_fn(|| inbox.try_recv())
+            .map(|m| format!("{}={}", m.topic, String::from_utf8_lossy(&m.payload)))
+            .collect()
+    }
+
+    #[test]
+    fn the_newest_measurement_of_a_topic_wins() {
+        let inbox = Inbox::new(Overflow::NewestPerTopic, 2);
+        for (topic, payload) in [("a", "1"), ("b", "1"), ("a", "2")] {
+            inbox.push(message(topic, payload));
+        }
+        assert_eq!(drain(&inbox), ["a=2", "b=1"]);
+        assert_eq!(inbox.dropped(), 1);
+    }
+
+    #[test]
+    fn too_many_topics_push_the_oldest_out() {
+        let inbox = Inbox::new(Overflow::NewestPerTopic, 2);
+        for topic in ["a", "b", "c"] {
+            inbox.push(message(topic, "1"));
+        }
+        assert_eq!(drain(&inbox), ["b=1", "c=1"]);
+    }
+
+    #[test]
+    fn commands_keep_their_order_and_repeat() {
+        let inbox = Inbox::new(Overflow::KeepOrder, 2);
+        for payload in ["1", "2", "3"] {
+            inbox.push(message("a", payload));
+        }
+        assert_eq!(drain(&inbox), ["a=1", "a=2"]);
+        assert_eq!(inbox.dropped(), 1);
+    }
+}

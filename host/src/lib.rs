@@ -3,5 +3,6 @@
 
 pub mod config;
 pub mod sample;
+pub mod device;
 pub mod site;
 pub mod transport;

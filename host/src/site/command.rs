@@ -28,6 +28,10 @@ pub enum CommandError {
     /// The device or its driver refused.
     #[error("refused: {0}")]
     Refused(String),
+    /// A raise came too soon after the last write (several boxes write each value to flash). Nothing was done; ask
+    /// again after this time if the wish still stands. Reductions are never held back.
+    #[error("too soon after the last write, {} ms to go", .0.as_millis())]
+    NotYet(std::time::Duration),
 }
 
 /// Where commands go: the device tasks, or a recording in a test.

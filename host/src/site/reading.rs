@@ -96,15 +96,22 @@ pub struct Values {
 }
 
 impl Values {
-    /// Takes over what `outcome` holds; what it does not mention stays as it was, and ages.
+    /// Takes over what `outcome` holds; what it does not mention stays as it was, and ages. Nothing replaces what was
+    /// measured later: a retained message of unknown age (`Moment(0)`) comes again at each reconnect.
     pub fn merge(&mut self, outcome: Outcome, at: Moment) {
         for (quantity, value) in outcome.readings {
-            self.readings.insert(quantity, Measured { value, at });
+            if self.readings.get(&quantity).is_none_or(|known| known.at <= at) {
+                self.readings.insert(quantity, Measured { value, at });
+            }
         }
         for (name, value) in outcome.texts {
-            self.texts.insert(name, Measured { value, at });
+            if self.texts.get(&name).is_none_or(|known| known.at <= at) {
+                self.texts.insert(name, Measured { value, at });
+            }
         }
-        if let Some(value) = outcome.connector {
+        if let Some(value) = outcome.connector
+            && self.connector.is_none_or(|known| known.at <= at)
+        {
             self.connector = Some(Measured { value, at });
         }
     }
@@ -155,5 +162,27 @@ impl Values {
     pub fn newest(&self) -> Option<Moment> {
         let readings = self.readings.values().map(|m| m.at);
         readings.chain(self.texts.values().map(|m| m.at)).chain(self.connector.map(|m| m.at)).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_older_never_replaces_what_is_newer() {
+        let outcome = |watts: f64, state| Outcome {
+            readings: vec![("power.total".into(), Some(watts))],
+            texts: vec![("status".into(), format!("{watts}"))],
+            connector: Some(state),
+            next_poll: None,
+        };
+        let mut values = Values::default();
+        values.merge(outcome(1.0, Connector::Available), Moment(0));
+        values.merge(outcome(2.0, Connector::Charging), Moment(5_000));
+        let live = values.clone();
+        values.merge(outcome(1.0, Connector::Available), Moment(0));
+        assert_eq!(values, live);
+        assert_eq!(values.get("power.total"), Some(Measured { value: 2.0, at: Moment(5_000) }));
     }
 }

@@ -84,10 +84,11 @@ pub struct DeviceStatus {
 }
 
 impl DeviceStatus {
-    /// The oldest moment whose values may still be used at `now`.
+    /// The oldest moment whose values may still be used at `now`. Never `Moment(0)`, which stands for an unknown age
+    /// and is not fresh even in the first seconds after the start.
     #[must_use]
     pub fn not_before(&self, now: Moment) -> Moment {
-        Moment(now.0.saturating_sub(u64::try_from(self.stale_after.as_millis()).unwrap_or(u64::MAX)))
+        Moment(now.0.saturating_sub(u64::try_from(self.stale_after.as_millis()).unwrap_or(u64::MAX)).max(1))
     }
 
     /// Whether the device counts as silent at `now`: its driver is not running, or nothing it said is fresh.
@@ -201,5 +202,24 @@ impl Drop for StatusSender {
         }
         drop(devices);
         self.board.note_change();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Outcome;
+
+    #[test]
+    fn a_value_of_unknown_age_is_silent_even_right_after_the_start() {
+        let mut status =
+            DeviceStatus { health: Health::Running, stale_after: Duration::from_secs(60), ..Default::default() };
+        let outcome = Outcome { readings: vec![("power.total".into(), Some(1.0))], ..Default::default() };
+        status.values.merge(outcome.clone(), Moment(0));
+        let now = Moment(2_000);
+        assert!(status.com_err(now));
+        assert_eq!(status.values.fresh("power.total", status.not_before(now)), None);
+        status.values.merge(outcome, now);
+        assert!(!status.com_err(now));
     }
 }

@@ -23,6 +23,23 @@ pub struct Config {
     pub circuits: Vec<CircuitConfig>,
     /// `[[device]]`, each id once.
     pub devices: Vec<DeviceConfig>,
+    /// Where the entries of `devices` are written, for messages of those who know more than this module.
+    pub places: Places,
+}
+
+/// The file, and where in it each device is written. Equal to any other: moving a device in the file changes nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Name of the file as messages show it.
+    pub file: String,
+    /// `file:line` or `--set …` of each `[[device]]`.
+    pub devices: BTreeMap<DeviceId, String>,
+}
+
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// `[site]`
@@ -66,26 +83,6 @@ pub struct BrokerUrl {
     pub tls: bool,
     /// User and password.
     pub login: Option<(String, String)>,
-}
-
-impl std::fmt::Debug for BrokerUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
-
-/// Never shows the password: what is displayed ends up in logs.
-impl std::fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = match (self.tls, self.v5) {
-            (false, false) => "mqtt",
-            (false, true) => "mqtt5",
-            (true, false) => "mqtts",
-            (true, true) => "mqtts5",
-        };
-        let user = self.login.as_ref().map(|(user, _)| format!("{user}:***@")).unwrap_or_default();
-        write!(f, "{scheme}://{user}{}:{}", self.host, self.port)
-    }
 }
 
 /// `[mqtt]`
@@ -161,6 +158,9 @@ pub struct CircuitConfig {
     /// Base load per phase assumed while the meter is silent; default: the whole limit, so that nothing is given.
     pub failsafe_base_ma: Option<[u32; 3]>,
 }
+
+/// The built-in device type that is fed over HTTP and MQTT.
+pub const HTTP_INPUT: &str = "http-input";
 
 /// `[[device]]`
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,8 @@
 //! plugins and definitions alone. The flow of a reading and of a command is drawn in `docs/ARCHITECTURE.md`.
 
 pub mod config;
-pub mod sample;
 pub mod device;
+pub mod load;
+pub mod sample;
 pub mod site;
 pub mod transport;

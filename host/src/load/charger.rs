@@ -1,0 +1,292 @@
+//! What is remembered of a wallbox and what follows from it: what it may still draw, whether it obeys, how much it
+//! would like. A wallbox that is silent counts with the most it could draw, never with what it last said alone.
+
+use super::{Charger, Milliamps, PerPhase, Phase, Reason, Sample, Tuning};
+use crate::site::{Connector, Moment};
+
+/// Below this a car does not charge: the electronics of wallbox and car draw some hundred mA.
+const DRAWS_NOTHING: Milliamps = Milliamps(1_000);
+
+/// A reduction that is not yet known to be obeyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Release {
+    from: Milliamps,
+    to: Milliamps,
+    sent: Moment,
+    accepted: Option<Moment>,
+    /// The car drew more than `to`: only then a lower measurement shows that it obeyed.
+    drew_more: bool,
+}
+
+/// Memory of one wallbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ChargerMemory {
+    /// What it was told last; `None`: nothing yet.
+    pub setting: Option<Milliamps>,
+    /// When it was told anything last, repetitions included.
+    pub sent: Option<Moment>,
+    /// When it was told something else last.
+    pub changed: Option<Moment>,
+    /// It accepted the present setting.
+    pub accepted: bool,
+    releases: Vec<Release>,
+    /// Samples of the last moments, for pairing with those of meters.
+    recent: Vec<Sample>,
+    last_drawn: Option<Milliamps>,
+    reachable: bool,
+    measuring: bool,
+    over_since: Option<Moment>,
+    under_since: Option<Moment>,
+    demand: Option<Milliamps>,
+    idle_since: Option<Moment>,
+    /// What was explained last, and since when.
+    pub told: Option<(Milliamps, Reason, Moment)>,
+}
+
+/// What is known of a wallbox in this tick.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    /// What it was told; 0 if it cannot be told anything.
+    pub setting: Milliamps,
+    /// What it may draw at most, per phase.
+    pub counted: PerPhase<Milliamps>,
+    /// What it draws above what it was told and what no pending reduction explains, per phase.
+    pub excess: PerPhase<Milliamps>,
+    /// What is certainly its own draw in a meter's sample of about now.
+    pub surely: PerPhase<Milliamps>,
+    /// The most that may be its own draw in such a sample.
+    pub perhaps: PerPhase<Milliamps>,
+    /// What it would like.
+    pub requested: Milliamps,
+    /// The car takes less than it may.
+    pub takes_less: bool,
+    /// The car has drawn nothing for a while.
+    pub idle: bool,
+    pub not_following: bool,
+    pub not_accepting: bool,
+    /// It or its measurement has fallen silent in this very tick.
+    pub lost: bool,
+}
+
+impl ChargerMemory {
+    /// Takes in what the wallbox says now.
+    pub fn observe(&mut self, charger: &Charger, now: Moment, tuning: &Tuning) -> Watch {
+        let lost_measurement = self.measuring && charger.measured.is_none();
+        let lost = lost_measurement || (self.reachable && !charger.reachable);
+        self.measuring = charger.measured.is_some();
+        if !charger.reachable {
+            self.reachable = false;
+            self.recent.clear();
+            return self.watch_silent(charger, lost);
+        }
+        if !self.reachable {
+            self.meet(charger, now);
+        }
+        self.note_sample(charger, tuning);
+        let setting = self.setting.unwrap_or_default();
+        self.note_acceptance(charger, setting);
+        self.settle_releases(charger, setting, now, tuning);
+        let mut watch = Watch { setting, lost, ..Watch::default() };
+        self.judge_following(charger, &mut watch, now, tuning);
+        self.count(charger, &mut watch, now, tuning);
+        self.judge_demand(charger, &mut watch, now, tuning);
+        watch
+    }
+
+    /// Forgets everything that concerns commands: somebody else commands from now on.
+    pub fn let_go(&mut self) {
+        *self = Self { told: self.told.take(), ..Self::default() };
+    }
+
+    /// A new setting, sent now.
+    pub fn set(&mut self, charger: &Charger, new: Milliamps, now: Moment, tuning: &Tuning) {
+        let old = self.setting.unwrap_or_default();
+        if new < old {
+            let drawn = charger.measured.map_or(Milliamps::ZERO, highest);
+            let drew_more = drawn > new + tuning.follow_tolerance;
+            match self.releases.last_mut().filter(|last| last.accepted.is_none()) {
+                // The one before has not even arrived: one reduction to the lower value, confirmed later.
+                Some(last) => {
+                    (last.to, last.sent) = (new, now);
+                    last.from = last.from.max(old);
+                    last.drew_more |= drew_more;
+                }
+                None => self.releases.push(Release { from: old, to: new, sent: now, accepted: None, drew_more }),
+            }
+        }
+        self.setting = Some(new);
+        self.changed = Some(now);
+        self.accepted = false;
+    }
+
+    /// What it may draw as far as its settings tell, reductions that nobody has confirmed included.
+    fn bound(&self, setting: Milliamps) -> Milliamps {
+        self.releases.iter().map(|release| release.from).max().unwrap_or_default().max(setting)
+    }
+
+    fn watch_silent(&self, charger: &Charger, lost: bool) -> Watch {
+        let known = self.setting.map(|setting| self.bound(setting)).into_iter().chain(self.last_drawn).max();
+        let most = known.unwrap_or(charger.max).max(charger.failsafe.unwrap_or_default());
+        let counted = PerPhase::from_fn(|phase| if charger.uses(phase) { most } else { Milliamps::ZERO });
+        Watch { setting: self.setting.unwrap_or_default(), counted, lost, ..Watch::default() }
+    }
+
+    /// It answers for the first time, or again. What it may have done meanwhile counts until it has accepted a
+    /// command; the command goes out at once because nothing is noted as sent.
+    fn meet(&mut self, charger: &Charger, now: Moment) {
+        let silent = self.watch_silent(charger, false);
+        let from = silent.counted.0.into_iter().max().unwrap_or_default();
+        let setting = match self.setting {
+            Some(setting) => setting,
+            // Nobody knows what it was told before this program started. What it draws now may go on; what it does
+            // not draw must first be earned, because others may not have gone down yet.
+            None => first_setting(charger),
+        };
+        if from > setting {
+            let drew_more = charger.measured.is_some_and(|sample| highest(sample) > setting);
+            self.releases.push(Release { from, to: setting, sent: now, accepted: None, drew_more });
+        }
+        self.reachable = true;
+        self.setting = Some(setting);
+        (self.sent, self.accepted, self.changed) = (None, false, Some(self.changed.unwrap_or(now)));
+    }
+
+    fn note_sample(&mut self, charger: &Charger, tuning: &Tuning) {
+        let Some(sample) = charger.measured else {
+            self.recent.clear();
+            return;
+        };
+        self.last_drawn = Some(highest(sample));
+        if self.recent.last().is_none_or(|last| last.at < sample.at) {
+            self.recent.push(sample);
+        }
+        self.recent.retain(|old| old.at.0.saturating_add(tuning.skew_ms) >= sample.at.0);
+    }
+
+    fn note_acceptance(&mut self, charger: &Charger, setting: Milliamps) {
+        let Some(accepted) = charger.accepted else { return };
+        if self.sent.is_some() && self.changed.is_some_and(|at| accepted.at >= at) && accepted.value <= setting {
+            self.accepted = true;
+        }
+        for release in &mut self.releases {
+            let obeyable = accepted.value <= release.to.max(setting);
+            if release.accepted.is_none() && self.sent.is_some() && accepted.at >= release.sent && obeyable {
+                release.accepted = Some(accepted.at);
+            }
+        }
+    }
+
+    fn settle_releases(&mut self, charger: &Charger, setting: Milliamps, now: Moment, tuning: &Tuning) {
+        self.releases.retain(|release| {
+            let Some(accepted) = release.accepted else { return true };
+            let held = now.0 < accepted.0.saturating_add(tuning.release_hold_ms);
+            let shown = charger.measured.is_some_and(|sample| {
+                sample.at >= accepted && highest(sample) <= release.to.max(setting) + tuning.follow_tolerance
+            });
+            held && !(shown && release.drew_more)
+        });
+    }
+
+    fn judge_following(&mut self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
+        let drawn = charger.measured.map_or(Milliamps::ZERO, highest);
+        if drawn > watch.setting + tuning.follow_tolerance {
+            // A car that is told something new gets its time to obey anew.
+            let since = self.over_since.unwrap_or(now).max(self.changed.unwrap_or_default());
+            self.over_since = Some(since);
+            watch.not_following = now.0 >= since.0.saturating_add(tuning.follow_after_ms);
+        } else {
+            self.over_since = None;
+        }
+        let told = self.changed.filter(|_| self.sent.is_some() && !self.accepted);
+        watch.not_accepting = told.is_some_and(|at| now.0 >= at.0.saturating_add(tuning.follow_after_ms));
+    }
+
+    /// What it counts with: for giving current to others, as excess, and as its part in a meter's sample.
+    fn count(&self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
+        let setting = watch.setting;
+        // A limit above ours that the wallbox itself reports: somebody else talks to it too. A paused one often
+        // reports the limit it would have if it were not paused, which says nothing.
+        let reported = charger.follows.filter(|_| setting.0 > 0).unwrap_or_default();
+        let bound = self.bound(setting).max(reported);
+        let drawn = PerPhase::from_fn(|phase| charger.measured.and_then(|s| s.current[phase]).unwrap_or_default());
+        let moving = self.changed.is_some_and(|at| now.0 < at.0.saturating_add(tuning.release_hold_ms));
+        let explained = !self.releases.is_empty() && !watch.not_following && !watch.not_accepting;
+        for phase in Phase::ALL {
+            let (told, most) = if charger.uses(phase) { (setting, bound) } else { Default::default() };
+            watch.counted[phase] = most.max(drawn[phase]);
+            let stuck = if watch.not_accepting { most } else { Milliamps::ZERO };
+            let above = (drawn[phase].max(stuck) - told).at_least_zero();
+            watch.excess[phase] = if explained { Milliamps::ZERO } else { above };
+            watch.surely[phase] = self.own_part(charger, phase, setting);
+            watch.perhaps[phase] = if moving { watch.surely[phase].max(told) } else { watch.surely[phase] };
+        }
+    }
+
+    /// The part of a circuit meter's sample that is this wallbox. What it measures itself, at the highest of the last
+    /// moments: devices are polled one after another, and a car going up must not look like a load of the house (the
+    /// opposite error lasts one sample, and the window of past samples covers it). A wallbox that measures nothing
+    /// and says that it charges is taken to draw its minimum, the least a charging car draws, because with nothing it
+    /// would be counted twice and stop itself; if that is wrong the meter shows it in the next second.
+    fn own_part(&self, charger: &Charger, phase: Phase, setting: Milliamps) -> Milliamps {
+        if charger.measured.is_some() {
+            let currents = self.recent.iter().filter_map(|sample| sample.current[phase]);
+            return currents.max().unwrap_or_default().at_least_zero();
+        }
+        let charging = matches!(charger.connector, Connector::Charging | Connector::Ventilation);
+        if charging && charger.uses(phase) { charger.least().min(setting) } else { Milliamps::ZERO }
+    }
+
+    fn judge_demand(&mut self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
+        watch.requested = match charger.connector {
+            Connector::Available | Connector::NoPilot | Connector::Fault => Milliamps::ZERO,
+            Connector::Connected | Connector::Charging | Connector::Ventilation | Connector::Unknown => charger.cap(),
+        };
+        let Some(sample) = charger.measured.filter(|_| watch.requested.0 > 0) else {
+            (self.under_since, self.demand, self.idle_since) = (None, None, None);
+            return;
+        };
+        let drawn = highest(sample);
+        if drawn >= DRAWS_NOTHING {
+            self.idle_since = None;
+        }
+        if watch.setting.0 > 0 {
+            let under = drawn + tuning.idle_margin < watch.setting;
+            self.under_since = under.then(|| self.under_since.unwrap_or(now).max(self.changed.unwrap_or_default()));
+            if drawn + tuning.follow_tolerance >= watch.setting {
+                self.demand = None;
+            }
+            if self.under_since.is_some_and(|since| now.0 >= since.0.saturating_add(tuning.idle_after_ms)) {
+                self.demand = Some(drawn + tuning.idle_margin);
+                if drawn < DRAWS_NOTHING && self.idle_since.is_none() {
+                    self.idle_since = Some(now);
+                }
+            }
+        }
+        if self.idle_since.is_some_and(|since| now.0 >= since.0.saturating_add(tuning.idle_probe_ms)) {
+            (self.under_since, self.demand, self.idle_since) = (None, None, None);
+        }
+        watch.idle = self.idle_since.is_some();
+        if let Some(demand) = self.demand {
+            let step = charger.step.0.max(1);
+            let up = Milliamps(demand.0.saturating_add(step - 1) / step * step).max(charger.least());
+            watch.takes_less = up < watch.requested;
+            watch.requested = watch.requested.min(up);
+        }
+    }
+}
+
+/// The highest current of a sample's phases.
+fn highest(sample: Sample) -> Milliamps {
+    sample.current.0.into_iter().flatten().max().unwrap_or_default().at_least_zero()
+}
+
+fn first_setting(charger: &Charger) -> Milliamps {
+    let charging = matches!(charger.connector, Connector::Charging | Connector::Ventilation);
+    let draws = match charger.measured {
+        Some(sample) if highest(sample) >= DRAWS_NOTHING => highest(sample).max(charger.least()),
+        Some(_) => Milliamps::ZERO,
+        None if charging => charger.follows.unwrap_or_default(),
+        None => Milliamps::ZERO,
+    };
+    charger.on_grid(draws.min(charger.cap()))
+}

@@ -1,9 +1,13 @@
 //! Ladekern: the host. It owns every wire, every clock and the load manager; what a device means is known to
 //! plugins and definitions alone. The flow of a reading and of a command is drawn in `docs/ARCHITECTURE.md`.
 
+pub mod capability;
 pub mod config;
 pub mod device;
 pub mod load;
+pub mod plugin;
+pub mod runtime;
 pub mod sample;
 pub mod site;
+pub mod store;
 pub mod transport;

@@ -7,8 +7,8 @@
 mod device;
 mod error;
 mod parse;
-mod reader;
-mod tree;
+pub(crate) mod reader;
+pub(crate) mod tree;
 mod types;
 mod url;
 

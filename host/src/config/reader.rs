@@ -8,7 +8,7 @@ use super::error::ConfigError;
 use super::tree::{Data, Node, Override, Place};
 
 /// What all tables of one parse share.
-pub(super) struct Context<'a> {
+pub(crate) struct Context<'a> {
     pub file: &'a str,
     pub overrides: &'a [Override],
     errors: RefCell<Vec<(usize, ConfigError)>>,
@@ -47,7 +47,7 @@ impl<'a> Context<'a> {
 }
 
 /// One table that is being read.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     context: &'a Context<'a>,
     /// `device.E1`, for messages.
     path: String,
@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
 }
 
 /// What is to be said about a key that a later version will know.
-pub(super) enum Later {
+pub(crate) enum Later {
     /// Its value says "off", and off it is.
     IsOff,
     /// The sentence.
@@ -197,7 +197,7 @@ pub(super) enum Later {
 }
 
 /// The known name that is at most a third of its length away.
-pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let (distance, best) = known.iter().map(|candidate| (edit_distance(name, candidate), *candidate)).min()?;
     (distance <= (best.chars().count().max(3) / 3)).then_some(best)
 }
@@ -227,18 +227,18 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 // === Values ===
 
-pub(super) fn text(node: &Node) -> Result<&str, String> {
+pub(crate) fn text(node: &Node) -> Result<&str, String> {
     match &node.data {
         Data::Text(text) => Ok(text),
         other => Err(format!("expected a text in quotes, found {}", other.describe())),
     }
 }
 
-pub(super) fn owned(node: &Node) -> Result<String, String> {
+pub(crate) fn owned(node: &Node) -> Result<String, String> {
     text(node).map(str::to_owned)
 }
 
-pub(super) fn boolean(node: &Node) -> Result<bool, String> {
+pub(crate) fn boolean(node: &Node) -> Result<bool, String> {
     match &node.data {
         Data::Bool(value) => Ok(*value),
         other => Err(format!("expected true or false, found {}", other.describe())),
@@ -246,7 +246,7 @@ pub(super) fn boolean(node: &Node) -> Result<bool, String> {
 }
 
 /// A whole number in `range`.
-pub(super) fn number<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&Node) -> Result<T, String> {
+pub(crate) fn number<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&Node) -> Result<T, String> {
     move |node| {
         let wanted = || format!("expected a whole number from {} to {}", range.start(), range.end());
         match &node.data {
@@ -259,7 +259,7 @@ pub(super) fn number<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&No
 }
 
 /// One number for each of L1, L2, L3.
-pub(super) fn three_phases(node: &Node) -> Result<[u32; 3], String> {
+pub(crate) fn three_phases(node: &Node) -> Result<[u32; 3], String> {
     let wanted = "expected three whole numbers in mA for L1, L2, L3, like [35000, 35000, 35000]";
     let Data::List(items) = &node.data else { return Err(format!("{wanted}, found {}", node.data.describe())) };
     let numbers: Result<Vec<u32>, String> = items.iter().map(number(0..=10_000_000)).collect();
@@ -268,7 +268,7 @@ pub(super) fn three_phases(node: &Node) -> Result<[u32; 3], String> {
 }
 
 /// A count of bytes: a number, or a text like "8MiB".
-pub(super) fn size(range: RangeInclusive<i64>) -> impl Fn(&Node) -> Result<u64, String> {
+pub(crate) fn size(range: RangeInclusive<i64>) -> impl Fn(&Node) -> Result<u64, String> {
     move |node| {
         let Data::Text(text) = &node.data else { return number(range.clone())(node) };
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -291,7 +291,7 @@ pub(super) fn size(range: RangeInclusive<i64>) -> impl Fn(&Node) -> Result<u64, 
 }
 
 /// Any value as JSON.
-pub(super) fn json(node: &Node) -> Result<serde_json::Value, String> {
+pub(crate) fn json(node: &Node) -> Result<serde_json::Value, String> {
     use serde_json::Value as Json;
     Ok(match &node.data {
         Data::Text(text) | Data::Date(text) => Json::String(text.clone()),

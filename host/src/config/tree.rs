@@ -8,7 +8,7 @@ use toml_edit::{Document, Item, Key, TableLike, Value};
 
 /// Where a value was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Line of the file, counted from 1.
     Line(usize),
     /// The override with this index.
@@ -17,14 +17,14 @@ pub(super) enum Place {
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub place: Place,
     pub data: Data,
 }
 
 /// What TOML knows. Tables and arrays of tables are the same whether written inline or under headers.
 #[derive(Clone, Debug)]
-pub(super) enum Data {
+pub(crate) enum Data {
     Text(String),
     Integer(i64),
     Float(f64),
@@ -51,7 +51,7 @@ impl Data {
 }
 
 /// At most 60 characters of a text for a message, with a password inside a URL left out.
-pub(super) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     let text = super::url::redact(text);
     let mut short: String = text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if short.len() < text.len() {
@@ -61,13 +61,13 @@ pub(super) fn shorten(text: &str) -> String {
 }
 
 /// A text that is no TOML.
-pub(super) struct Syntax {
+pub(crate) struct Syntax {
     pub line: usize,
     pub message: String,
 }
 
 /// Parses a whole file.
-pub(super) fn parse(text: &str) -> Result<Vec<(String, Node)>, Syntax> {
+pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, Syntax> {
     let lines = Lines::of(text);
     let document = Document::parse(text).map_err(|error| Syntax {
         line: error.span().map_or(1, |span| lines.at(span.start)),
@@ -177,7 +177,7 @@ impl fmt::Display for Override {
 
 /// Lays `with` over the tree. Entries of `[[device]]` and `[[circuit]]` are addressed by their id; what is missing
 /// on the way is created.
-pub(super) fn apply(root: &mut Vec<(String, Node)>, with: &Override, index: usize) -> Result<(), String> {
+pub(crate) fn apply(root: &mut Vec<(String, Node)>, with: &Override, index: usize) -> Result<(), String> {
     let place = Place::Set(index);
     let mut value = with.value.clone();
     mark(&mut value, place);

@@ -1,0 +1,5 @@
+//! What outlives a restart, in one SQLite database in the state directory. Knows no device's meaning.
+
+mod driver_state;
+
+pub use driver_state::{DriverState, StateError, StoreError};

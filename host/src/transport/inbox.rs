@@ -1,13 +1,14 @@
 //! A bounded queue of messages for one reader. A flood on one topic delays nobody: of measurements the newest per
 //! topic wins, of commands the order is kept and what does not fit is counted.
 
-use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
 use super::Message;
+use super::newest::{Gave, NewestQueue};
 
 /// Which messages give way when they come faster than they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +26,18 @@ pub struct Inbox {
     shared: Arc<Shared>,
 }
 
+/// A producer's handle that does not keep the inbox alive: a subscription ends when its reader is gone.
+#[derive(Clone, Debug)]
+pub struct WeakInbox {
+    shared: Weak<Shared>,
+}
+
 #[derive(Debug)]
 struct Shared {
     overflow: Overflow,
     capacity: usize,
-    queue: Mutex<VecDeque<Message>>,
+    queue: Mutex<NewestQueue<Message>>,
+    hasher: RandomState,
     arrived: Notify,
     dropped: AtomicU64,
 }
@@ -42,6 +50,7 @@ impl Inbox {
             overflow,
             capacity: capacity.max(1),
             queue: Mutex::default(),
+            hasher: RandomState::new(),
             arrived: Notify::new(),
             dropped: AtomicU64::new(0),
         };
@@ -50,31 +59,7 @@ impl Inbox {
 
     /// Puts a message in. Never waits.
     pub fn push(&self, message: Message) {
-        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.shared.overflow {
-            Overflow::NewestPerTopic => {
-                let same = |old: &Message| old.endpoint == message.endpoint && old.topic == message.topic;
-                if let Some(old) = queue.iter_mut().find(|old| same(old)) {
-                    *old = message;
-                    self.count_dropped();
-                } else {
-                    if queue.len() >= self.shared.capacity {
-                        queue.pop_front();
-                        self.count_dropped();
-                    }
-                    queue.push_back(message);
-                }
-            }
-            Overflow::KeepOrder => {
-                if queue.len() >= self.shared.capacity {
-                    self.count_dropped();
-                } else {
-                    queue.push_back(message);
-                }
-            }
-        }
-        drop(queue);
-        self.shared.arrived.notify_one();
+        self.shared.push(message);
     }
 
     /// The next message; waits for one. Cancel-safe.
@@ -91,7 +76,7 @@ impl Inbox {
     /// The next message, if one is waiting.
     #[must_use]
     pub fn try_recv(&self) -> Option<Message> {
-        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     /// Messages that gave way to newer ones or did not fit.
@@ -106,8 +91,48 @@ impl Inbox {
         Arc::strong_count(&self.shared) == 1
     }
 
+    /// A handle that does not keep the inbox alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakInbox {
+        WeakInbox { shared: Arc::downgrade(&self.shared) }
+    }
+}
+
+impl WeakInbox {
+    /// Puts a message in; `false` if the reader is gone. Never waits.
+    pub fn push(&self, message: Message) -> bool {
+        let Some(shared) = self.shared.upgrade() else { return false };
+        shared.push(message);
+        true
+    }
+
+    /// Whether a reader is left.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.shared.strong_count() > 0
+    }
+}
+
+impl Shared {
+    fn push(&self, message: Message) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.overflow {
+            Overflow::NewestPerTopic => {
+                let key = self.hasher.hash_one((&*message.endpoint, message.topic.as_str()));
+                let same = |old: &Message, new: &Message| old.endpoint == new.endpoint && old.topic == new.topic;
+                if queue.push(key, message, same, self.capacity) != Gave::Nothing {
+                    self.count_dropped();
+                }
+            }
+            Overflow::KeepOrder if queue.len() >= self.capacity => self.count_dropped(),
+            Overflow::KeepOrder => queue.push_back(0, message),
+        }
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
     fn count_dropped(&self) {
-        self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 

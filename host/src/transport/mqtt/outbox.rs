@@ -1,0 +1,131 @@
+//! What waits to be published on one connection: measurements, of which the newest per topic wins, and messages that
+//! keep their order. Bounded; never waits.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+
+use bytes::Bytes;
+
+use super::super::newest::{Gave, NewestQueue};
+use crate::transport::Qos;
+
+/// Most topics that may wait for a slow or absent broker.
+const MOST_TOPICS: usize = 8192;
+
+/// One message on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    pub(crate) topic: String,
+    pub(crate) payload: Bytes,
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    ordered: VecDeque<Outgoing>,
+    latest: NewestQueue<Outgoing>,
+    hasher: RandomState,
+    /// Messages that gave way to newer ones.
+    superseded: u64,
+}
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ordered.is_empty() && self.latest.is_empty()
+    }
+
+    pub(crate) fn ordered_len(&self) -> usize {
+        self.ordered.len()
+    }
+
+    pub(crate) fn superseded(&self) -> u64 {
+        self.superseded
+    }
+
+    /// Queues a measurement: it takes the place of a waiting one of the same topic.
+    pub(crate) fn push_latest(&mut self, message: Outgoing) {
+        let key = self.hasher.hash_one(message.topic.as_str());
+        let same = |waiting: &Outgoing, new: &Outgoing| waiting.topic == new.topic;
+        if self.latest.push(key, message, same, MOST_TOPICS) != Gave::Nothing {
+            self.superseded += 1;
+        }
+    }
+
+    /// Queues a message behind all that keep their order.
+    pub(crate) fn push_ordered(&mut self, message: Outgoing) {
+        self.ordered.push_back(message);
+    }
+
+    /// The next message; what keeps its order goes first.
+    pub(crate) fn pop(&mut self) -> Option<Outgoing> {
+        self.ordered.pop_front().or_else(|| self.latest.pop())
+    }
+
+    /// Puts back what was taken and not sent. A measurement that was superseded in the meantime is forgotten.
+    pub(crate) fn put_back(&mut self, messages: Vec<Outgoing>) {
+        for message in messages.into_iter().rev() {
+            if message.qos != Qos::AtMostOnce {
+                self.ordered.push_front(message);
+                continue;
+            }
+            let key = self.hasher.hash_one(message.topic.as_str());
+            if self.latest.find(key, |waiting| waiting.topic == message.topic).is_none() {
+                self.latest.push_back(key, message);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(topic: &str, payload: &str, qos: Qos) -> Outgoing {
+        Outgoing { topic: topic.to_owned(), payload: payload.to_owned().into(), qos, retain: false }
+    }
+
+    fn drain(outbox: &mut Outbox) -> Vec<String> {
+        std::iter::from_fn(|| outbox.pop())
+            .map(|m| format!("{}={}", m.topic, String::from_utf8_lossy(&m.payload)))
+            .collect()
+    }
+
+    #[test]
+    fn the_newest_measurement_wins_and_commands_keep_their_order() {
+        let mut outbox = Outbox::default();
+        for value in ["1", "2", "3"] {
+            outbox.push_latest(message("get/M1", value, Qos::AtMostOnce));
+            outbox.push_ordered(message("set/E1", value, Qos::AtLeastOnce));
+        }
+        assert_eq!(outbox.ordered_len(), 3);
+        assert_eq!(drain(&mut outbox), ["set/E1=1", "set/E1=2", "set/E1=3", "get/M1=3"]);
+        assert_eq!(outbox.superseded(), 2);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_was_not_sent_comes_back_in_order_unless_it_is_outdated() {
+        let mut outbox = Outbox::default();
+        outbox.push_latest(message("get/M1", "new", Qos::AtMostOnce));
+        outbox.push_ordered(message("c", "3", Qos::AtLeastOnce));
+        outbox.put_back(vec![
+            message("c", "1", Qos::AtLeastOnce),
+            message("get/M1", "old", Qos::AtMostOnce),
+            message("get/M2", "only", Qos::AtMostOnce),
+            message("c", "2", Qos::AtLeastOnce),
+        ]);
+        assert_eq!(drain(&mut outbox), ["c=1", "c=2", "c=3", "get/M1=new", "get/M2=only"]);
+    }
+
+    #[test]
+    fn topics_are_bounded() {
+        let mut outbox = Outbox::default();
+        for n in 0..MOST_TOPICS + 10 {
+            outbox.push_latest(message(&n.to_string(), "", Qos::AtMostOnce));
+        }
+        assert_eq!(outbox.latest.len(), MOST_TOPICS);
+        assert_eq!(outbox.pop().map(|m| m.topic), Some("10".to_owned()));
+    }
+}

@@ -1,0 +1,237 @@
+//! Who gets a received message: the subscriptions of one connection by filter, and what the broker has been told
+//! about each filter. Never talks to a broker.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::topic;
+use crate::site::Moment;
+use crate::transport::{Message, Qos, WeakInbox};
+
+/// One reader of one filter.
+#[derive(Debug)]
+struct Reader {
+    endpoint: Arc<str>,
+    strip_prefix: String,
+    inbox: WeakInbox,
+}
+
+/// What the broker knows of a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Nothing, or something older.
+    No,
+    /// The request is on its way.
+    Asked,
+    /// The broker has answered.
+    Yes,
+}
+
+#[derive(Debug)]
+struct Filter {
+    qos: Qos,
+    told: Told,
+    readers: Vec<Reader>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    /// Filters without a wildcard: found by the topic itself.
+    exact: HashMap<String, Filter>,
+    wild: BTreeMap<String, Filter>,
+    /// Filters that the broker may forget.
+    abandoned: Vec<String>,
+}
+
+impl Routes {
+    /// Adds a reader. The broker has to be asked (again, so that a late reader gets the retained messages too).
+    pub(crate) fn add(&mut self, filter: &str, qos: Qos, endpoint: &str, strip_prefix: &str, inbox: WeakInbox) {
+        self.abandoned.retain(|abandoned| abandoned != filter);
+        let filters: &mut dyn FilterMap = if is_wild(filter) { &mut self.wild } else { &mut self.exact };
+        let entry = filters.entry_of(filter, qos);
+        entry.qos = entry.qos.max(qos);
+        entry.told = Told::No;
+        entry.readers.push(Reader { endpoint: endpoint.into(), strip_prefix: strip_prefix.to_owned(), inbox });
+    }
+
+    /// Hands a message to all readers whose filter matches; how many took it.
+    pub(crate) fn deliver(&self, topic: &str, payload: &Bytes, retained: bool, at: Moment) -> usize {
+        let exact = self.exact.get(topic).into_iter();
+        let wild = self.wild.iter().filter(|(filter, _)| topic::matches(filter, topic)).map(|(_, found)| found);
+        let mut delivered = 0;
+        for reader in exact.chain(wild).flat_map(|filter| &filter.readers) {
+            let endpoint = reader.endpoint.clone();
+            let topic = topic::strip(&reader.strip_prefix, topic).to_owned();
+            let message = Message { endpoint, topic, payload: payload.clone(), retained, at };
+            delivered += usize::from(reader.inbox.push(message));
+        }
+        delivered
+    }
+
+    /// Forgets readers that are gone, and filters without a reader.
+    pub(crate) fn sweep(&mut self) {
+        let abandoned = &mut self.abandoned;
+        let mut keep = |name: &String, filter: &mut Filter| {
+            filter.readers.retain(|reader| reader.inbox.is_alive());
+            if filter.readers.is_empty() && filter.told != Told::No {
+                abandoned.push(name.clone());
+            }
+            !filter.readers.is_empty()
+        };
+        self.exact.retain(&mut keep);
+        self.wild.retain(&mut keep);
+    }
+
+    /// A new connection: the broker knows nothing.
+    pub(crate) fn forget_broker(&mut self) {
+        self.abandoned.clear();
+        for filter in self.exact.values_mut().chain(self.wild.values_mut()) {
+            filter.told = Told::No;
+        }
+    }
+
+    /// At most `most` filters the broker has to be asked for; they count as asked from now on.
+    pub(crate) fn to_ask(&mut self, most: usize) -> Vec<(String, Qos)> {
+        let untold = self.filters_mut().filter(|(_, filter)| filter.told == Told::No).take(most);
+        untold
+            .map(|(name, filter)| {
+                filter.told = Told::Asked;
+                (name.clone(), filter.qos)
+            })
+            .collect()
+    }
+
+    /// The request for these filters did not get out.
+    pub(crate) fn not_asked(&mut self, filters: &[(String, Qos)]) {
+        for (name, _) in filters {
+            if let Some(filter) = self.filter_mut(name) {
+                filter.told = Told::No;
+            }
+        }
+    }
+
+    /// The broker has answered for this filter. A reader that came after the question asks again.
+    pub(crate) fn answered(&mut self, filter: &str) {
+        if let Some(filter) = self.filter_mut(filter)
+            && filter.told == Told::Asked
+        {
+            filter.told = Told::Yes;
+        }
+    }
+
+    /// Filters the broker may forget, once.
+    pub(crate) fn take_abandoned(&mut self) -> Option<String> {
+        self.abandoned.pop()
+    }
+
+    /// Whether the broker has answered for every filter.
+    pub(crate) fn all_answered(&self) -> bool {
+        self.exact.values().chain(self.wild.values()).all(|filter| filter.told == Told::Yes)
+    }
+
+    /// Whether anybody reads.
+    pub(crate) fn has_readers(&self) -> bool {
+        let mut filters = self.exact.values().chain(self.wild.values());
+        filters.any(|filter| filter.readers.iter().any(|reader| reader.inbox.is_alive()))
+    }
+
+    fn filters_mut(&mut self) -> impl Iterator<Item = (&String, &mut Filter)> {
+        self.exact.iter_mut().chain(self.wild.iter_mut())
+    }
+
+    fn filter_mut(&mut self, name: &str) -> Option<&mut Filter> {
+        if is_wild(name) { self.wild.get_mut(name) } else { self.exact.get_mut(name) }
+    }
+}
+
+fn is_wild(filter: &str) -> bool {
+    filter.contains(['+', '#'])
+}
+
+/// The two kinds of map, so that adding a reader is written once.
+trait FilterMap {
+    fn entry_of(&mut self, filter: &str, qos: Qos) -> &mut Filter;
+}
+
+impl FilterMap for HashMap<String, Filter> {
+    fn entry_of(&mut self, filter: &str, qos: Qos) -> &mut Filter {
+        self.entry(filter.to_owned()).or_insert_with(|| Filter { qos, told: Told::No, readers: Vec::new() })
+    }
+}
+
+impl FilterMap for BTreeMap<String, Filter> {
+    fn entry_of(&mut self, filter: &str, qos: Qos) -> &mut Filter {
+        self.entry(filter.to_owned()).or_insert_with(|| Filter { qos, told: Told::No, readers: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{Inbox, Overflow};
+
+    fn inbox() -> Inbox {
+        Inbox::new(Overflow::KeepOrder, 16)
+    }
+
+    fn topics(inbox: &Inbox) -> Vec<String> {
+        std::iter::from_fn(|| inbox.try_recv()).map(|m| format!("{}:{}", m.endpoint, m.topic)).collect()
+    }
+
+    #[test]
+    fn every_reader_of_a_matching_filter_gets_the_message_below_its_prefix() {
+        let mut routes = Routes::default();
+        let (a, b) = (inbox(), inbox());
+        routes.add("box/+/amp", Qos::AtMostOnce, "main", "box", a.downgrade());
+        routes.add("box/1/amp", Qos::AtMostOnce, "feed", "", b.downgrade());
+        routes.add("box/1/amp", Qos::AtMostOnce, "again", "box/1", b.downgrade());
+        assert_eq!(routes.deliver("box/1/amp", &Bytes::new(), false, Moment(1)), 3);
+        assert_eq!(routes.deliver("box/1/other", &Bytes::new(), false, Moment(1)), 0);
+        assert_eq!(topics(&a), ["main:1/amp"]);
+        assert_eq!(topics(&b), ["feed:box/1/amp", "again:amp"]);
+    }
+
+    #[test]
+    fn one_filter_is_asked_for_once_and_again_for_a_late_reader_and_after_a_reconnect() {
+        let mut routes = Routes::default();
+        let (a, b) = (inbox(), inbox());
+        routes.add("set/#", Qos::AtMostOnce, "a", "", a.downgrade());
+        routes.add("set/#", Qos::AtLeastOnce, "b", "", b.downgrade());
+        assert_eq!(routes.to_ask(10), [("set/#".to_owned(), Qos::AtLeastOnce)]);
+        assert_eq!(routes.to_ask(10), []);
+        assert!(!routes.all_answered());
+        routes.answered("set/#");
+        assert!(routes.all_answered());
+
+        routes.add("set/#", Qos::AtMostOnce, "c", "", a.downgrade());
+        assert_eq!(routes.to_ask(10).len(), 1);
+        routes.add("set/#", Qos::AtMostOnce, "d", "", a.downgrade());
+        routes.answered("set/#");
+        assert!(!routes.all_answered(), "the answer was to the question before the last reader");
+
+        routes.forget_broker();
+        let asked = routes.to_ask(10);
+        assert_eq!(asked.len(), 1);
+        routes.not_asked(&asked);
+        assert_eq!(routes.to_ask(10), asked);
+    }
+
+    #[test]
+    fn a_filter_without_a_reader_is_given_up() {
+        let mut routes = Routes::default();
+        let (a, b) = (inbox(), inbox());
+        routes.add("x", Qos::AtMostOnce, "a", "", a.downgrade());
+        routes.add("y/#", Qos::AtMostOnce, "b", "", b.downgrade());
+        routes.to_ask(10);
+        drop(b);
+        routes.sweep();
+        assert_eq!(routes.take_abandoned(), Some("y/#".to_owned()));
+        assert_eq!(routes.take_abandoned(), None);
+        assert!(routes.has_readers());
+        drop(a);
+        assert!(!routes.has_readers());
+    }
+}

@@ -11,6 +11,7 @@ pub(crate) mod reader;
 pub(crate) mod tree;
 mod types;
 mod url;
+mod watch;
 
 use std::path::Path;
 
@@ -19,6 +20,7 @@ pub use parse::parse;
 pub use tree::{BadOverride, Override};
 pub use types::*;
 pub use url::BadUrl;
+pub use watch::{ConfigEvent, ConfigWatch, watch};
 
 /// A configuration larger than this is no configuration.
 const MAX_FILE_BYTES: u64 = 4 << 20;

@@ -1,5 +1,7 @@
 //! One task per device: what it does with its plugin, how it is supervised and how it changes to a newer version
 //! while it runs. Commands come in and status goes out; nothing here knows the load manager.
 
+pub mod arrivals;
+pub mod http_input;
 pub mod mailbox;
 pub mod supervision;

@@ -81,6 +81,9 @@ pub struct DeviceStatus {
     pub successes: u64,
     /// The last current in mA that the device accepted, and when; 0 is a pause.
     pub commanded: Option<Measured<u32>>,
+    /// Whether charging is allowed by the last order that said so; for devices that read their orders and do not
+    /// report `charging.enabled` themselves.
+    pub enable_ordered: Option<bool>,
 }
 
 impl DeviceStatus {

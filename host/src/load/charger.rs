@@ -1,8 +1,8 @@
 //! What is remembered of a wallbox and what follows from it: what it may still draw, whether it obeys, how much it
 //! would like. A wallbox that is silent counts with the most it could draw, never with what it last said alone.
 
-use super::{Charger, Milliamps, PerPhase, Phase, Reason, Sample, Tuning};
-use crate::site::{Connector, Moment};
+use super::{Charger, Milliamps, PerPhase, Phase, Reason, Tuning};
+use crate::site::{Connector, Measured, Moment};
 
 /// Below this a car does not charge: the electronics of wallbox and car draw some hundred mA.
 const DRAWS_NOTHING: Milliamps = Milliamps(1_000);
@@ -30,8 +30,8 @@ pub(super) struct ChargerMemory {
     /// It accepted the present setting.
     pub accepted: bool,
     releases: Vec<Release>,
-    /// Samples of the last moments, for pairing with those of meters.
-    recent: Vec<Sample>,
+    /// What it surely drew at the last moments, for pairing with samples of meters.
+    recent: Vec<Measured<PerPhase<Milliamps>>>,
     last_drawn: Option<Milliamps>,
     reachable: bool,
     measuring: bool,
@@ -102,7 +102,7 @@ impl ChargerMemory {
     pub fn set(&mut self, charger: &Charger, new: Milliamps, now: Moment, tuning: &Tuning) {
         let old = self.setting.unwrap_or_default();
         if new < old {
-            let drawn = charger.measured.map_or(Milliamps::ZERO, highest);
+            let drawn = charger.draws().highest();
             let drew_more = drawn > new + tuning.follow_tolerance;
             match self.releases.last_mut().filter(|last| last.accepted.is_none()) {
                 // The one before has not even arrived: one reduction to the lower value, confirmed later.
@@ -143,7 +143,7 @@ impl ChargerMemory {
             None => first_setting(charger),
         };
         if from > setting {
-            let drew_more = charger.measured.is_some_and(|sample| highest(sample) > setting);
+            let drew_more = charger.draws().highest() > setting;
             self.releases.push(Release { from, to: setting, sent: now, accepted: None, drew_more });
         }
         self.reachable = true;
@@ -156,9 +156,9 @@ impl ChargerMemory {
             self.recent.clear();
             return;
         };
-        self.last_drawn = Some(highest(sample));
+        self.last_drawn = Some(charger.draws().highest());
         if self.recent.last().is_none_or(|last| last.at < sample.at) {
-            self.recent.push(sample);
+            self.recent.push(Measured { value: charger.surely_draws(), at: sample.at });
         }
         self.recent.retain(|old| old.at.0.saturating_add(tuning.skew_ms) >= sample.at.0);
     }
@@ -177,18 +177,19 @@ impl ChargerMemory {
     }
 
     fn settle_releases(&mut self, charger: &Charger, setting: Milliamps, now: Moment, tuning: &Tuning) {
+        let drawn = charger.draws().highest();
         self.releases.retain(|release| {
             let Some(accepted) = release.accepted else { return true };
             let held = now.0 < accepted.0.saturating_add(tuning.release_hold_ms);
             let shown = charger.measured.is_some_and(|sample| {
-                sample.at >= accepted && highest(sample) <= release.to.max(setting) + tuning.follow_tolerance
+                sample.at >= accepted && drawn <= release.to.max(setting) + tuning.follow_tolerance
             });
             held && !(shown && release.drew_more)
         });
     }
 
     fn judge_following(&mut self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
-        let drawn = charger.measured.map_or(Milliamps::ZERO, highest);
+        let drawn = charger.draws().highest();
         if drawn > watch.setting + tuning.follow_tolerance {
             // A car that is told something new gets its time to obey anew.
             let since = self.over_since.unwrap_or(now).max(self.changed.unwrap_or_default());
@@ -208,7 +209,7 @@ impl ChargerMemory {
         // reports the limit it would have if it were not paused, which says nothing.
         let reported = charger.follows.filter(|_| setting.0 > 0).unwrap_or_default();
         let bound = self.bound(setting).max(reported);
-        let drawn = PerPhase::from_fn(|phase| charger.measured.and_then(|s| s.current[phase]).unwrap_or_default());
+        let drawn = charger.draws();
         let moving = self.changed.is_some_and(|at| now.0 < at.0.saturating_add(tuning.release_hold_ms));
         let explained = !self.releases.is_empty() && !watch.not_following && !watch.not_accepting;
         for phase in Phase::ALL {
@@ -229,8 +230,7 @@ impl ChargerMemory {
     /// would be counted twice and stop itself; if that is wrong the meter shows it in the next second.
     fn own_part(&self, charger: &Charger, phase: Phase, setting: Milliamps) -> Milliamps {
         if charger.measured.is_some() {
-            let currents = self.recent.iter().filter_map(|sample| sample.current[phase]);
-            return currents.max().unwrap_or_default().at_least_zero();
+            return self.recent.iter().map(|drawn| drawn.value[phase]).max().unwrap_or_default();
         }
         let charging = matches!(charger.connector, Connector::Charging | Connector::Ventilation);
         if charging && charger.uses(phase) { charger.least().min(setting) } else { Milliamps::ZERO }
@@ -241,11 +241,11 @@ impl ChargerMemory {
             Connector::Available | Connector::NoPilot | Connector::Fault => Milliamps::ZERO,
             Connector::Connected | Connector::Charging | Connector::Ventilation | Connector::Unknown => charger.cap(),
         };
-        let Some(sample) = charger.measured.filter(|_| watch.requested.0 > 0) else {
+        if charger.measured.is_none() || watch.requested.0 == 0 {
             (self.under_since, self.demand, self.idle_since) = (None, None, None);
             return;
-        };
-        let drawn = highest(sample);
+        }
+        let drawn = charger.draws().highest();
         if drawn >= DRAWS_NOTHING {
             self.idle_since = None;
         }
@@ -275,15 +275,11 @@ impl ChargerMemory {
     }
 }
 
-/// The highest current of a sample's phases.
-fn highest(sample: Sample) -> Milliamps {
-    sample.current.0.into_iter().flatten().max().unwrap_or_default().at_least_zero()
-}
-
 fn first_setting(charger: &Charger) -> Milliamps {
     let charging = matches!(charger.connector, Connector::Charging | Connector::Ventilation);
+    let drawn = charger.draws().highest();
     let draws = match charger.measured {
-        Some(sample) if highest(sample) >= DRAWS_NOTHING => highest(sample).max(charger.least()),
+        Some(_) if drawn >= DRAWS_NOTHING => drawn.max(charger.least()),
         Some(_) => Milliamps::ZERO,
         None if charging => charger.follows.unwrap_or_default(),
         None => Milliamps::ZERO,

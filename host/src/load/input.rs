@@ -125,7 +125,8 @@ pub struct Charger {
     pub reachable: bool,
     /// State of the connector, [`Connector::Unknown`] while unreachable.
     pub connector: Connector,
-    /// What it measures itself, on the circuit's phases; `None`: it measures nothing, or nothing fresh.
+    /// What it measures itself, on the circuit's phases (where [`Charger::phases`] is unknown, in the order of its own
+    /// conductors); `None`: it measures nothing, or nothing fresh.
     pub measured: Option<Sample>,
     /// The last current it accepted from us, 0 is a pause.
     pub accepted: Option<Measured<Milliamps>>,
@@ -173,6 +174,24 @@ impl Charger {
             Some(phases) if phases.0.contains(&true) => phases[phase],
             _ => true,
         }
+    }
+
+    /// What it draws at most on each phase by its own measurement: where the order of its conductors is unknown, the
+    /// highest may be on any phase.
+    #[must_use]
+    pub fn draws(&self) -> PerPhase<Milliamps> {
+        let Some(sample) = self.measured else { return PerPhase::default() };
+        let drawn = sample.current.map(|current| current.unwrap_or_default().at_least_zero());
+        if self.phases.is_some() { drawn } else { PerPhase::all(drawn.highest()) }
+    }
+
+    /// What it draws at least on each phase by its own measurement: where the order of its conductors is unknown,
+    /// only the lowest is certainly on each.
+    #[must_use]
+    pub fn surely_draws(&self) -> PerPhase<Milliamps> {
+        let Some(sample) = self.measured else { return PerPhase::default() };
+        let drawn = sample.current.map(|current| current.unwrap_or_default().at_least_zero());
+        if self.phases.is_some() { drawn } else { PerPhase::all(drawn.lowest()) }
     }
 
     /// Smallest current on the step grid that it charges with.

@@ -22,7 +22,7 @@ mod units;
 
 pub use input::{Charger, Circuit, CircuitId, Metering, Mode, Sample, Site};
 pub use output::{Alarm, ChargerPlan, CircuitPlan, Line, Order, OrderKind, Plan, Reason};
-pub use plan::{State, plan};
+pub use plan::{State, minimums, plan};
 pub use tuning::Tuning;
 pub use units::{Milliamps, PerPhase, Phase};
 

@@ -7,7 +7,7 @@ use super::circuit::{CircuitMemory, CircuitWatch, Parts};
 use super::fill::{self, Seat, Share, Slack};
 use super::tree::{Tree, add_along};
 use super::{Charger, CircuitId, Milliamps, Mode, PerPhase, Phase, Plan, Site, commit, explain};
-use crate::site::{DeviceId, Moment};
+use crate::site::{Connector, DeviceId, Moment};
 
 /// What the load manager remembers from tick to tick. Plain data: a copy of it together with the inputs repeats a
 /// decision exactly.
@@ -201,4 +201,22 @@ fn admission_order(unit: &Unit<'_>) -> (std::cmp::Reverse<i32>, bool, bool) {
 fn fairness(a: &Unit<'_>, b: &Unit<'_>) -> std::cmp::Ordering {
     let key = |mine: &Charger, other: &Charger| u128::from(mine.energy_wh) * u128::from(other.weight.max(1));
     key(a.charger, b.charger).cmp(&key(b.charger, a.charger)).then_with(|| a.charger.id.cmp(&b.charger.id))
+}
+
+/// What each wallbox that answers is left with when nobody manages the site any more: its minimum if all minimums
+/// together with the load of the moment stay below every limit, else 0, decided in the order of admission. Empty
+/// wallboxes take part, as a car may be plugged in later.
+#[must_use]
+pub fn minimums(state: &State, site: &Site, now: Moment) -> Vec<(DeviceId, Milliamps)> {
+    let mut frugal = site.clone();
+    for charger in &mut frugal.chargers {
+        charger.max = charger.least();
+        if charger.connector == Connector::Available {
+            charger.connector = Connector::Connected;
+        }
+    }
+    let shares = plan(&mut state.clone(), &frugal, now).chargers;
+    let answers = |charger: &Charger| charger.reachable.then(|| charger.id.clone());
+    let left = |id: DeviceId| shares.get(&id).map(|plan| (id, plan.share));
+    site.chargers.iter().filter_map(answers).filter_map(left).collect()
 }

@@ -105,6 +105,22 @@ impl<T: Copy> PerPhase<T> {
     }
 }
 
+impl PerPhase<Milliamps> {
+    /// The highest of the three.
+    #[must_use]
+    pub fn highest(self) -> Milliamps {
+        let [l1, l2, l3] = self.0;
+        l1.max(l2).max(l3)
+    }
+
+    /// The lowest of the three.
+    #[must_use]
+    pub fn lowest(self) -> Milliamps {
+        let [l1, l2, l3] = self.0;
+        l1.min(l2).min(l3)
+    }
+}
+
 impl<T> Index<Phase> for PerPhase<T> {
     type Output = T;
     fn index(&self, phase: Phase) -> &T {

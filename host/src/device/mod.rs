@@ -2,6 +2,15 @@
 //! while it runs. Commands come in and status goes out; nothing here knows the load manager.
 
 pub mod arrivals;
+pub mod guest;
 pub mod http_input;
+pub mod installed;
+mod live;
 pub mod mailbox;
 pub mod supervision;
+mod swap;
+pub mod task;
+mod writes;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,600 @@
+//! One device: its driver, when it is polled, what it is told, and what the site gets to know of it. Owns the
+//! instance; nothing else calls it. Never decides how much current a wallbox gets.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::arrivals::{Arrivals, polled_stale_after};
+use super::guest::{Plugged, Step, Wired};
+use super::live::{Failure, Live, Polled, measured_at};
+use super::mailbox::{Answer, Mailbox, Request};
+use super::supervision::{Jitter, LONGEST_POLL, Permission, Supervisor};
+use super::swap::{self, Refused, Snapshot, Swapped, Trial};
+use super::writes::Writes;
+use crate::config::DeviceConfig;
+use crate::runtime::{CallError, DriverError};
+use crate::site::{Clock, Command, CommandError, Health, Measured, Moment, Outcome, StatusSender};
+use crate::transport::Message;
+
+/// The mailbox of a device task.
+pub type DeviceMailbox = Mailbox<Plugged, Rebinding>;
+
+/// A changed entry of the configuration.
+#[derive(Clone, Debug)]
+pub struct Rebinding {
+    /// The new entry.
+    pub device: DeviceConfig,
+    /// What the entry refers to has changed (the default broker): its connections are to be made anew.
+    pub rewire: bool,
+}
+
+/// What a task is made of.
+pub struct TaskParts {
+    /// The binding.
+    pub device: DeviceConfig,
+    /// The plugin, or why there is none.
+    pub plugin: Result<Plugged, String>,
+    /// Where the state is published.
+    pub status: StatusSender,
+    /// The host's clock.
+    pub clock: Clock,
+    /// Spreads restarts.
+    pub jitter: Jitter,
+}
+
+/// One device task; [`Task::run`] is its whole life.
+pub struct Task {
+    mailbox: DeviceMailbox,
+    device: DeviceConfig,
+    plugin: Option<Plugged>,
+    status: StatusSender,
+    clock: Clock,
+    supervisor: Supervisor,
+    live: Option<Live>,
+    wired: Wired,
+    trial: Option<Trial>,
+    writes: Writes,
+    arrivals: Arrivals,
+    last_message: Option<Message>,
+    /// The driver's last wish for the next poll.
+    wish: Option<Duration>,
+    /// When the next poll or start is due.
+    next: Moment,
+    /// How the running driver is doing.
+    health: Health,
+    /// A snapshot for the next start, after going back to an earlier version.
+    inherited: Option<Snapshot>,
+}
+
+/// What the task does next when nobody asks for anything.
+enum Work {
+    Start,
+    Poll,
+    Message(Message),
+}
+
+impl Task {
+    /// A task that has not begun, and the mailbox it will serve.
+    #[must_use]
+    pub fn new(parts: TaskParts) -> (Self, DeviceMailbox) {
+        let mailbox = DeviceMailbox::default();
+        let mut supervisor = Supervisor::new(parts.jitter);
+        let plugin = parts.plugin.map_err(|reason| supervisor.missing(reason)).ok();
+        let task = Self {
+            mailbox: mailbox.clone(),
+            device: parts.device,
+            plugin,
+            status: parts.status,
+            clock: parts.clock,
+            supervisor,
+            live: None,
+            wired: Wired::default(),
+            trial: None,
+            writes: Writes::default(),
+            arrivals: Arrivals::default(),
+            last_message: None,
+            wish: None,
+            next: Moment(0),
+            health: Health::Starting,
+            inherited: None,
+        };
+        task.publish();
+        (task, mailbox)
+    }
+
+    /// Serves the device until it is asked to stop.
+    pub async fn run(mut self) {
+        let mailbox = self.mailbox.clone();
+        // Also when the task is cancelled: nobody may wait for an answer that cannot come.
+        let _closes = CloseOnDrop(mailbox.clone());
+        loop {
+            let request = tokio::select! {
+                biased;
+                request = mailbox.recv() => Ok(request),
+                work = self.next_work() => Err(work),
+            };
+            match request {
+                Ok(Request::Stop(stopped)) => return self.stop(stopped).await,
+                Ok(request) => self.serve(request).await,
+                Err(work) => self.work(work).await,
+            }
+            self.publish();
+        }
+    }
+
+    /// Waits for whatever is due first. Cancel-safe: takes nothing before it returns. The future must not borrow the
+    /// task, whose instance cannot be shared between threads.
+    fn next_work(&self) -> impl Future<Output = Work> + Send + use<> {
+        let clock = self.clock;
+        let start = match self.supervisor.permission(clock.now()) {
+            Permission::Run => Some(self.next),
+            Permission::WaitUntil(at) => Some(at),
+            Permission::Never => None,
+        };
+        let inbox = self.live.as_ref().map(|live| live.inbox.clone());
+        let poll = self.live.as_ref().is_some_and(Live::is_polled).then_some(self.next);
+        async move {
+            let Some(inbox) = inbox else {
+                sleep_until(clock, start).await;
+                return Work::Start;
+            };
+            tokio::select! {
+                () = sleep_until(clock, poll) => Work::Poll,
+                message = inbox.recv() => Work::Message(message),
+            }
+        }
+    }
+
+    async fn work(&mut self, work: Work) {
+        match work {
+            Work::Start => self.start().await,
+            Work::Poll => self.poll().await,
+            Work::Message(message) => self.take_message(message).await,
+        }
+    }
+
+    async fn serve(&mut self, request: Request<Plugged, Rebinding>) {
+        match request {
+            Request::Poll => {
+                // Polling faster than the plugin allows is left to nobody; a device in quarantine stays there.
+                if self.live.as_ref().is_some_and(Live::is_polled) {
+                    self.poll().await;
+                }
+            }
+            Request::Command(command, answers) => {
+                let result = self.command(command).await;
+                self.answer(answers, &result);
+            }
+            Request::Swap(plugin) => self.swap(plugin).await,
+            Request::Lose(reason) => self.lose(reason).await,
+            Request::Reconfigure(rebinding) => self.reconfigure(rebinding).await,
+            Request::Retry => {
+                if self.live.is_none() && self.plugin.is_some() {
+                    self.supervisor.reset();
+                    self.next = self.clock.now();
+                }
+            }
+            // Taken out by `run`.
+            Request::Stop(_) => {}
+        }
+    }
+
+    // === Starting, polling, messages ===
+
+    async fn start(&mut self) {
+        let Some(plugin) = self.plugin.clone() else { return };
+        self.writes.forget();
+        let snapshot = self.inherited.take();
+        let started = match Live::start(&plugin, &self.device, &self.wired, self.clock).await {
+            Ok(mut live) => swap::hand_over(&mut live, snapshot.as_ref()).await.map(|()| live),
+            Err(failure) => Err(failure),
+        };
+        match started {
+            Ok(live) => self.take_into_use(live).await,
+            Err(failure) => {
+                self.next = self.aligned(self.supervisor.stretched(self.interval()));
+                self.failed(failure);
+            }
+        }
+    }
+
+    /// A freshly opened instance takes over.
+    async fn take_into_use(&mut self, live: Live) {
+        let info = live.info.clone();
+        self.wired = live.wired.clone();
+        self.health = if live.is_polled() { Health::Starting } else { Health::Running };
+        self.live = Some(live);
+        self.next = self.clock.now();
+        self.wish = None;
+        self.status.update(|status| status.info = info);
+        self.arm_failsafe().await;
+    }
+
+    async fn arm_failsafe(&mut self) {
+        let Some(failsafe) = self.device.failsafe else { return };
+        let Some(live) = &mut self.live else { return };
+        if !live.artefact.traits().failsafe {
+            let driver = live.artefact.label();
+            tracing::warn!(device = %self.device.id, %driver, "failsafe is configured, but the driver cannot arm one");
+            return;
+        }
+        if let Err(failure) = live.arm(failsafe.ma, failsafe.timeout_s).await {
+            tracing::warn!(device = %self.device.id, %failure, "arming the failsafe failed");
+            self.failed(failure);
+        }
+    }
+
+    async fn poll(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let Polled { outcomes, failure } = live.poll().await;
+        let at = self.clock.now();
+        for outcome in outcomes {
+            self.take_outcome(outcome, at);
+        }
+        match failure {
+            None => self.succeeded(),
+            Some(failure) => self.failed(failure),
+        }
+        self.next = self.aligned(self.supervisor.stretched(self.interval()));
+    }
+
+    async fn take_message(&mut self, message: Message) {
+        let Some(live) = &mut self.live else { return };
+        match live.message(&message).await {
+            Ok(None) => {}
+            Ok(Some(outcome)) => {
+                let measures = !outcome.readings.is_empty();
+                self.take_outcome(outcome, measured_at(&message));
+                if measures && !message.retained {
+                    self.arrivals.note(&format!("{}/{}", message.endpoint, message.topic), message.at);
+                }
+                self.last_message = Some(message);
+                self.succeeded();
+            }
+            Err(failure @ (Failure::Fault(_) | Failure::Misconfigured(_))) => self.failed(failure),
+            // One bad message says nothing about the device; what it said before ages by itself.
+            Err(failure) => self.note_error(&failure.to_string()),
+        }
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome, at: Moment) {
+        if let Some(wish) = outcome.next_poll {
+            self.wish = Some(wish);
+        }
+        self.writes.saw(&outcome);
+        self.status.update(|status| status.values.merge(outcome, at));
+    }
+
+    fn succeeded(&mut self) {
+        self.supervisor.success(self.clock.now());
+        self.health = Health::Running;
+        self.status.update(|status| {
+            status.successes = status.successes.saturating_add(1);
+            status.failing_since = None;
+        });
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        self.note_error(&failure.to_string());
+        match failure {
+            Failure::Offline(reason) | Failure::Protocol(reason) => {
+                self.supervisor.unanswered();
+                self.health = Health::Offline(reason);
+            }
+            Failure::Misconfigured(reason) => {
+                self.live = None;
+                self.supervisor.misconfigured(reason);
+            }
+            Failure::Fault(reason) => self.retire(reason),
+        }
+    }
+
+    /// The instance is dead or must not be used any more.
+    fn retire(&mut self, reason: String) {
+        let now = self.clock.now();
+        self.live = None;
+        tracing::warn!(device = %self.device.id, driver = %self.driver_label(), %reason, "driver fault");
+        match self.trial.as_mut().and_then(|trial| trial.fault(now)) {
+            Some((previous, snapshot)) => {
+                let text = format!(
+                    "{} faulted {} times in its first five minutes, back to {}: {reason}",
+                    self.driver_label(),
+                    swap::TRIAL_FAULTS,
+                    previous.version()
+                );
+                tracing::warn!(device = %self.device.id, "{text}");
+                self.trial = None;
+                self.inherited = snapshot;
+                self.plugin = Some(previous);
+                self.supervisor.reset();
+                self.next = now;
+                self.status.update(|status| status.update_failed = Some(text));
+            }
+            None => self.supervisor.fault(now, reason),
+        }
+    }
+
+    fn note_error(&self, text: &str) {
+        let now = self.clock.now();
+        tracing::debug!(device = %self.device.id, error = text, "exchange failed");
+        self.status.update(|status| {
+            status.errors = status.errors.saturating_add(1);
+            status.last_error = text.to_owned();
+            status.failing_since.get_or_insert(now);
+        });
+    }
+
+    // === Commands ===
+
+    async fn command(&mut self, command: Command) -> Result<(), CommandError> {
+        let command = self.within_bounds(command);
+        let Some(live) = &mut self.live else {
+            return Err(CommandError::NotRunning(self.present_health().describe()));
+        };
+        let traits = live.artefact.traits();
+        let steps = self.writes.plan(command, traits.min_write_interval, self.clock.now())?;
+        for step in &steps {
+            let known = if step.interface() == "phase-control" { traits.phase_control } else { traits.charge_control };
+            if !known {
+                let driver = live.artefact.label();
+                return Err(CommandError::Unsupported(format!("{driver} has no {}", step.interface())));
+            }
+        }
+        for step in steps {
+            match live.step(step).await {
+                Ok(()) => {
+                    let now = self.clock.now();
+                    self.writes.accepted(step, now);
+                    let accepted = match step {
+                        Step::SetEnabled(false) => Some(0),
+                        Step::SetEnabled(true) => self.writes.limit_ma(),
+                        // A limit counts at once, even if allowing it fails: more is never drawn than is known.
+                        Step::SetCurrentLimit(ma) => Some(ma),
+                        Step::SetPhases(_) | Step::WakeUp => None,
+                    };
+                    if let Some(value) = accepted {
+                        self.status.update(|status| status.commanded = Some(Measured { value, at: now }));
+                    }
+                }
+                Err(error) => {
+                    self.writes.failed(step);
+                    return Err(self.refused(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The contract with drivers: never more than the binding's maximum, never between 0 and its minimum.
+    fn within_bounds(&self, command: Command) -> Command {
+        match command {
+            Command::Current(ma) if ma < self.device.min_ma => Command::Current(0),
+            Command::Current(ma) => Command::Current(ma.min(self.device.max_ma)),
+            other => other,
+        }
+    }
+
+    fn refused(&mut self, error: CallError) -> CommandError {
+        let text = error.to_string();
+        match error {
+            CallError::Driver(DriverError::Unsupported(reason)) => {
+                CommandError::Unsupported(format!("{}: {reason}", self.driver_label()))
+            }
+            CallError::Driver(DriverError::Offline(reason)) => {
+                self.note_error(&text);
+                CommandError::Offline(reason)
+            }
+            CallError::Driver(_) => {
+                self.note_error(&text);
+                CommandError::Refused(text)
+            }
+            _ => {
+                self.failed(Failure::Fault(text.clone()));
+                CommandError::NotRunning(text)
+            }
+        }
+    }
+
+    fn answer(&self, answers: Vec<Answer>, result: &Result<(), CommandError>) {
+        for answer in answers {
+            // The asker may have gone; the command was carried out all the same.
+            let _ = answer.send(result.clone());
+        }
+    }
+
+    // === Changes of plugin and binding ===
+
+    async fn swap(&mut self, plugin: Plugged) {
+        let Some(old) = &mut self.live else {
+            self.plugin = Some(plugin);
+            self.trial = None;
+            self.inherited = None;
+            self.supervisor.reset();
+            self.next = self.clock.now();
+            self.status.update(|status| status.update_failed = None);
+            return;
+        };
+        match swap::swap(old, &plugin, &self.device, self.last_message.as_ref(), self.clock).await {
+            Ok(swapped) => self.complete_swap(plugin, swapped).await,
+            Err(Refused { offline: true, .. }) if matches!(self.health, Health::Offline(_)) => {
+                // Neither version gets an answer: nothing speaks against the new one, and it is started like any.
+                self.live = None;
+                self.plugin = Some(plugin);
+                self.trial = None;
+                self.supervisor.reset();
+                self.next = self.clock.now();
+                self.status.update(|status| status.update_failed = None);
+            }
+            Err(Refused { reason, old_died, .. }) => {
+                tracing::warn!(device = %self.device.id, %reason, "the new plugin was not taken into use");
+                self.status.update(|status| status.update_failed = Some(reason));
+                if let Some(died) = old_died {
+                    self.failed(Failure::Fault(died));
+                }
+            }
+        }
+    }
+
+    async fn complete_swap(&mut self, plugin: Plugged, swapped: Swapped) {
+        let Swapped { live, canary, trial } = swapped;
+        let missed = self.live.as_ref().map(|old| drain_missed(old, &live)).unwrap_or_default();
+        tracing::info!(device = %self.device.id, from = %self.driver_label(), to = %plugin.label(), "plugin replaced");
+        self.plugin = Some(plugin);
+        self.take_into_use(live).await;
+        // The old instance fell just now, without `close`. Its faults are not those of the new one.
+        self.supervisor.reset();
+        self.trial = Some(trial);
+        self.status.update(|status| status.update_failed = None);
+        for (outcome, at) in canary.outcomes {
+            self.take_outcome(outcome, at);
+        }
+        match canary.offline {
+            None => self.succeeded(),
+            Some(reason) => self.failed(Failure::Offline(reason)),
+        }
+        self.next = self.aligned(self.supervisor.stretched(self.interval()));
+        for message in missed {
+            self.take_message(message).await;
+        }
+    }
+
+    async fn lose(&mut self, reason: String) {
+        self.close_live().await;
+        self.plugin = None;
+        self.trial = None;
+        self.inherited = None;
+        self.wired = Wired::default();
+        self.supervisor.reset();
+        self.supervisor.missing(reason);
+    }
+
+    async fn reconfigure(&mut self, Rebinding { device, rewire }: Rebinding) {
+        let old = std::mem::replace(&mut self.device, device);
+        let new = &self.device;
+        let moved = rewire || old.endpoints != new.endpoints;
+        let rebound = moved
+            || old.config != new.config
+            || old.limits != new.limits
+            || old.wasi != new.wasi
+            || old.sha256 != new.sha256;
+        let rearmed = old.failsafe != new.failsafe;
+        if moved {
+            // Nobody will talk to the device at the old address any more.
+            self.close_live().await;
+            self.wired = Wired::default();
+            self.last_message = None;
+            self.arrivals = Arrivals::default();
+            self.status.update(|status| {
+                status.values = crate::site::Values::default();
+                status.commanded = None;
+            });
+        }
+        if rebound {
+            self.live = None;
+            self.trial = None;
+            self.inherited = None;
+            self.wish = None;
+            if self.plugin.is_some() {
+                self.supervisor.reset();
+                self.health = Health::Starting;
+                self.next = self.clock.now();
+            }
+        } else {
+            if rearmed {
+                self.arm_failsafe().await;
+            }
+            self.next = self.next.min(self.aligned(self.supervisor.stretched(self.interval())));
+        }
+    }
+
+    async fn stop(mut self, stopped: oneshot::Sender<()>) {
+        self.close_live().await;
+        // The asker may have given up waiting.
+        let _ = stopped.send(());
+    }
+
+    async fn close_live(&mut self) {
+        if let Some(mut live) = self.live.take()
+            && let Err(failure) = live.close().await
+        {
+            tracing::warn!(device = %self.device.id, %failure, "closing the device failed");
+        }
+    }
+
+    // === Pace and status ===
+
+    /// The normal poll interval: the binding's, not faster than the plugin allows, slower if the driver wishes so.
+    fn interval(&self) -> Duration {
+        let least = self.plugin.as_ref().map_or(Duration::ZERO, |plugin| plugin.traits().min_poll);
+        let base = self.device.poll.max(least).max(Duration::from_millis(1));
+        self.wish.map_or(base, |wish| wish.clamp(base, LONGEST_POLL.max(base)))
+    }
+
+    /// The next multiple of `interval`: devices with one interval are polled together, in step with the control
+    /// cycle.
+    fn aligned(&self, interval: Duration) -> Moment {
+        let step = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        let now = self.clock.now().0;
+        Moment((now / step).saturating_add(1).saturating_mul(step))
+    }
+
+    fn stale_after(&self) -> Duration {
+        let fed = self.live.as_ref().is_some_and(Live::is_fed);
+        self.device.timeout.unwrap_or_else(|| match fed {
+            true => self.arrivals.stale_after(),
+            false => polled_stale_after(self.interval()),
+        })
+    }
+
+    fn present_health(&self) -> Health {
+        match (&self.live, self.supervisor.health()) {
+            (None, Some(down)) => down,
+            _ => self.health.clone(),
+        }
+    }
+
+    fn driver_label(&self) -> String {
+        self.plugin.as_ref().map(|plugin| plugin.label()).unwrap_or_default()
+    }
+
+    fn publish(&self) {
+        let (health, driver, stale_after) = (self.present_health(), self.driver_label(), self.stale_after());
+        let present = self.status.status();
+        // Readers are woken by a change only.
+        if present.health != health || present.driver != driver || present.stale_after != stale_after {
+            self.status.update(|status| {
+                status.health = health;
+                status.driver = driver;
+                status.stale_after = stale_after;
+            });
+        }
+    }
+}
+
+/// What the old instance received and has not decoded: it would be lost with it. What the new one received too is
+/// left to the new one.
+fn drain_missed(old: &Live, new: &Live) -> Vec<Message> {
+    let arrived: Vec<Message> = std::iter::from_fn(|| new.inbox.try_recv()).collect();
+    let mut missed: Vec<Message> = std::iter::from_fn(|| old.inbox.try_recv()).collect();
+    missed.retain(|message| !arrived.contains(message));
+    missed.extend(arrived);
+    missed
+}
+
+/// Waits for a moment; for ever, if there is none.
+async fn sleep_until(clock: Clock, at: Option<Moment>) {
+    let Some(at) = at else { return std::future::pending().await };
+    let wait = at.since(clock.now());
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+}
+
+struct CloseOnDrop(DeviceMailbox);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

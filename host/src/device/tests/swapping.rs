@@ -1,0 +1,111 @@
+//! Another version of the plugin while the device runs.
+
+use super::feeding::{Topics, payload_decoder};
+use super::scripted::{Bench, Log, Scripted, device, offline, protocol, trap};
+use crate::device::guest::StartError;
+use crate::runtime::DriverError;
+use crate::site::{Health, Moment};
+
+async fn running(version: &'static str) -> Bench {
+    let bench = Bench::run(Scripted::new(version, &Log::default()), device());
+    bench.pass(2_500).await;
+    bench.log.take();
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_new_version_runs_before_the_old_one_goes_and_its_memory_goes_on() {
+    let bench = running("1").await;
+    bench.swap(Scripted::new("2", &bench.log)).await;
+    assert_eq!(bench.log.take(), ["1 save", "2 open {}", "2 restore 1", "2 poll"], "no close");
+    let status = bench.status();
+    assert_eq!((status.driver.as_str(), status.health, status.update_failed), ("scripted 2", Health::Running, None));
+    assert_eq!(bench.count(), Some(4.0), "the canary's reading is not lost");
+    bench.pass(1_000).await;
+    assert_eq!(bench.count(), Some(5.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_wrong_with_the_new_version_the_old_one_goes_on() {
+    let broken: [fn(&mut Scripted); 5] = [
+        |s| s.start = Err(StartError::Misconfigured("endpoint \"aux\" is not bound".into())),
+        |s| s.start = Err(StartError::Fault(trap())),
+        |s| *s = s.clone().opening(|_| Err(DriverError::Config("bad".into()).into())),
+        |s| *s = s.clone().polling(|_| Err(trap())),
+        |s| *s = s.clone().polling(|_| Err(protocol())),
+    ];
+    for (n, damage) in broken.into_iter().enumerate() {
+        let bench = running("1").await;
+        bench.swap(Scripted::new("3", &bench.log).with(damage)).await;
+        bench.pass(1_000).await;
+        let status = bench.status();
+        assert_eq!((status.driver.as_str(), &status.health), ("scripted 1", &Health::Running), "case {n}");
+        assert!(status.update_failed.as_ref().is_some_and(|why| why.starts_with("scripted 3: ")), "case {n}");
+        assert_eq!((bench.count(), status.errors), (Some(4.0), 0), "case {n}: no reading is missing");
+        bench.swap(Scripted::new("4", &bench.log)).await;
+        assert_eq!(bench.status().update_failed, None, "case {n}: a good file ends it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_does_not_answer_is_no_reason_against_the_new_version() {
+    let bench = running("1").await;
+    bench.swap(Scripted::new("2", &bench.log).polling(|n| if n == 0 { Err(offline()) } else { Ok(()) })).await;
+    let status = bench.status();
+    assert_eq!((status.driver.as_str(), status.update_failed), ("scripted 2", None));
+    assert!(matches!(status.health, Health::Offline(_)));
+    bench.pass(3_000).await;
+    assert_eq!(bench.count(), Some(6.0), "three of the old one were handed over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_faults_in_five_minutes_bring_the_old_version_back() {
+    let bench = running("1").await;
+    bench.swap(Scripted::new("2", &bench.log).polling(|n| if n > 0 { Err(trap()) } else { Ok(()) })).await;
+    assert_eq!(bench.status().driver, "scripted 2");
+    bench.pass(20_000).await;
+    let status = bench.status();
+    assert_eq!((status.driver.as_str(), &status.health), ("scripted 1", &Health::Running));
+    let said = status.update_failed.unwrap();
+    assert!(said.starts_with("scripted 2 faulted 3 times in its first five minutes, back to 1"), "{said}");
+    assert!(bench.count() > Some(3.0), "the old version's memory goes on: {:?}", bench.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_five_minutes_a_fault_is_an_ordinary_one() {
+    let bench = running("1").await;
+    bench.swap(Scripted::new("2", &bench.log).polling(|n| if n > 301 { Err(trap()) } else { Ok(()) })).await;
+    bench.pass(400_000).await;
+    let status = bench.status();
+    assert_eq!(status.driver, "scripted 2");
+    assert!(matches!(status.health, Health::Quarantined(_)), "{:?}", status.health);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_file_ends_a_quarantine() {
+    let bench = Bench::run(Scripted::new("1", &Log::default()).polling(|_| Err(trap())), device());
+    bench.pass(600_000).await;
+    assert!(matches!(bench.status().health, Health::Quarantined(_)));
+    bench.swap(Scripted::new("2", &bench.log)).await;
+    assert_eq!((bench.status().driver.as_str(), bench.status().health), ("scripted 2", Health::Running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decoder_is_tried_with_the_last_message_and_no_message_gets_lost() {
+    let (topics, log) = (Topics::default(), Log::default());
+    let bench = Bench::run(payload_decoder("1", &log, &topics), device());
+    bench.settle().await;
+    topics.send("SENSOR", "5", false, bench.clock.now());
+    bench.settle().await;
+    log.take();
+    let broken = payload_decoder("3", &log, &Topics::default())
+        .decoding(|_| Err(DriverError::Protocol("cannot read this".into()).into()));
+    bench.swap(broken).await;
+    assert!(bench.status().update_failed.is_some_and(|why| why.contains("cannot read this")));
+    // Arrives while the swap request waits: the task sees the request first.
+    topics.send("SENSOR", "6", false, Moment(1_001));
+    bench.swap(payload_decoder("2", &log, &Topics::default())).await;
+    assert_eq!(log.take(), ["3 open {}", "3 decode SENSOR=5", "2 open {}", "2 decode SENSOR=5", "2 decode SENSOR=6"]);
+    assert_eq!(bench.status().values.get("power.total").map(|m| m.value), Some(6.0));
+    assert_eq!(bench.status().driver, "scripted 2");
+}

@@ -74,9 +74,9 @@ mod tests {
     #[test]
     fn tables_and_gaps_and_the_limit_separate() {
         let input = Block { table: Table::Input, address: 2, count: 2 };
-        let blocks = [holding(0, 2), input, holding(3, 1), holding(4, 120), holding(124, 4)];
+        let blocks = [holding(0, 2), input, holding(3, 1), holding(4, 120), holding(124, 5)];
         let merged = merge(&blocks, 125);
-        assert_eq!(blocks_of(&merged), [(0, 2, vec![0]), (3, 121, vec![2, 3]), (124, 4, vec![4]), (2, 2, vec![1])],);
+        assert_eq!(blocks_of(&merged), [(0, 2, vec![0]), (3, 121, vec![2, 3]), (124, 5, vec![4]), (2, 2, vec![1])],);
         assert_eq!(blocks_of(&merge(&[holding(65_530, 6), holding(65_535, 1)], 125)), [(65_530, 6, vec![0, 1])]);
     }
 

@@ -171,7 +171,7 @@ impl Registers {
             }
             8083..=8084 => part(evse.failsafe.after_s as u64, 8084 - at),
             8085 => (evse.failsafe.limit_a * 10.0).round() as u16,
-            8086 => evse.interruption_left_s().ceil() as u16,
+            8086 => (evse.interruption_left_s() - 1e-6).ceil() as u16,
             8087 => u16::from(evse.wanted().one_phase),
             8090 => u16::from(evse.is_plugged()) * 320,
             8092 if evse.interruption_left_s() > 0.0 => store.frozen_state,

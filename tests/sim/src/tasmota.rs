@@ -159,15 +159,15 @@ async fn publish(
     flag: watch::Sender<bool>,
 ) {
     loop {
-        let (client, mut wire) = AsyncClient::new(mqtt.clone(), 32);
+        let (client, wire) = AsyncClient::new(mqtt.clone(), 32);
+        // Two loops side by side and never one inside the other: a poll of the wire must not be abandoned half way.
         tokio::select! {
-            () = connection(&world, &options, &client, &mut wire, &control, &flag) => {}
+            () = pump(wire, &client, &options, &control, &flag) => {}
+            () = speak(&world, &options, &client, &control, flag.subscribe()) => {}
             () = control.wait_offline() => {}
         }
+        // The wire is dropped without DISCONNECT: the broker sees a reader that has lost its network.
         flag.send_replace(false);
-        // Dropped without DISCONNECT: the broker sees a reader that has lost its network.
-        drop(wire);
-        drop(client);
         if control.is_offline() {
             control.wait_online().await;
         } else {
@@ -176,45 +176,59 @@ async fn publish(
     }
 }
 
-/// One connection to the broker, until it breaks.
-async fn connection(
-    world: &World,
-    options: &TasmotaOptions,
+/// Keeps one connection to the broker going until it breaks.
+async fn pump(
+    mut wire: EventLoop,
     client: &AsyncClient,
-    wire: &mut EventLoop,
+    options: &TasmotaOptions,
     control: &Control,
     flag: &watch::Sender<bool>,
 ) {
+    let mut open = None;
+    loop {
+        match wire.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) if open.is_none() => {
+                open = Some(control.count_connection());
+                say(client, options, "LWT", "Online".into(), true);
+                flag.send_replace(true);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "simulated reader has no broker");
+                return;
+            }
+        }
+    }
+}
+
+/// Publishes at every interval once connected, unless the reader is paused.
+async fn speak(
+    world: &World,
+    options: &TasmotaOptions,
+    client: &AsyncClient,
+    control: &Control,
+    mut connected: watch::Receiver<bool>,
+) {
+    if connected.wait_for(|on| *on).await.is_err() {
+        return;
+    }
     let mut tick = tokio::time::interval(options.interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut open = None;
     let mut messages = 0u64;
     loop {
-        tokio::select! {
-            event = wire.poll() => match event {
-                Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                    open = Some(control.count_connection());
-                    flag.send_replace(true);
-                    say(client, options, "LWT", "Online".into(), true);
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "simulated reader has no broker");
-                    return;
-                }
-            },
-            _ = tick.tick(), if open.is_some() && control.is_online() => {
-                if messages.is_multiple_of(10) {
-                    say(client, options, "STATE", state(world).to_string(), false);
-                }
-                messages += 1;
-                let (sensor, amps) = world.with(|house| (sensor(house, options), house.amps(Source::Grid)));
-                // Queued means on the wire: the socket is open and nothing else is waiting.
-                if say(client, options, "SENSOR", sensor.to_string(), false) {
-                    control.count_request();
-                    delivered(world, options, &amps);
-                }
-            }
+        tick.tick().await;
+        if !control.is_online() {
+            continue;
+        }
+        if messages.is_multiple_of(10) {
+            say(client, options, "STATE", state(world).to_string(), false);
+        }
+        messages += 1;
+        let (sensor, amps) = world.with(|house| (sensor(house, options), house.amps(Source::Grid)));
+        // Queued is as good as sent: the connection stands and nothing else is waiting.
+        if say(client, options, "SENSOR", sensor.to_string(), false) {
+            control.count_request();
+            delivered(world, options, &amps);
         }
     }
 }

@@ -147,7 +147,7 @@ impl Home {
     /// # Errors
     /// A port is in use (the message names device and port) or the broker's URL is wrong.
     pub async fn start(options: HomeOptions) -> anyhow::Result<Self> {
-        let world = World::new(build(&options));
+        let world = World::new(house(&options));
         let at = |id, port| place(id, port, options.avoid_busy);
         let e1 = PowerBrainOptions { address: at("E1", options.ports.power_brain).await?, ..Default::default() };
         let e1 = PowerBrain::start(world.clone(), 0, e1).await?;
@@ -271,7 +271,9 @@ async fn place(id: &str, port: u16, avoid_busy: bool) -> anyhow::Result<SocketAd
     }
 }
 
-fn build(options: &HomeOptions) -> House {
+/// The site without its sockets, for tests that step it by hand. Wallbox 0 is E1, 1 is E2.
+#[must_use]
+pub fn house(options: &HomeOptions) -> House {
     let reaction = |lane| 0.3 + 1.7 * unit(options.seed, lane, 0);
     let car1 = CarOptions { phases: 3, reaction_s: reaction(1), over_a: 0.2, ..Default::default() };
     let car2 = CarOptions { phases: 1, reaction_s: reaction(2), over_a: 0.2, ..Default::default() };
@@ -282,7 +284,7 @@ fn build(options: &HomeOptions) -> House {
         Evse::new(goe::evse_options("E2", &[0, 1, 2]), car2, false),
     ];
     let pv = Trace { points: vec![(0.0, 3.0), (60.0, 4.0), (120.0, 3.0)], repeat_s: Some(120.0), noise: 0.3 };
-    let house = HouseOptions {
+    let properties = HouseOptions {
         seed: options.seed,
         fuse_a: options.fuse_a,
         base: [Trace::constant(8.0, 0.5), Trace::constant(5.0, 0.4), Trace::constant(4.0, 0.4)],
@@ -290,7 +292,7 @@ fn build(options: &HomeOptions) -> House {
         speed: options.speed,
         ..Default::default()
     };
-    House::new(house, evses, options.script.clone())
+    House::new(properties, evses, options.script.clone())
 }
 
 /// Does what the script orders the devices themselves to do.

@@ -54,10 +54,10 @@ where
         frame.extend(((handled.pdu.len() + 1) as u16).to_be_bytes());
         frame.push(id_back);
         frame.extend(&handled.pdu);
+        announce(bus, id, &handled, fault.as_ref());
         if !send(&mut stream, frame, fault.as_ref()).await? {
             return Ok(());
         }
-        announce(bus, id, &handled);
     }
 }
 
@@ -112,11 +112,8 @@ where
     reply.extend(&handled.pdu);
     let crc = if fault == Some(Fault::BadCrc) { crc16(&reply) ^ 0x5555 } else { crc16(&reply) };
     reply.extend(crc.to_le_bytes());
-    if !send(stream, reply, fault.as_ref()).await? {
-        return Ok(false);
-    }
-    announce(bus, id, &handled);
-    Ok(true)
+    announce(bus, id, &handled, fault.as_ref());
+    send(stream, reply, fault.as_ref()).await
 }
 
 /// Length of the RTU frame at the start of `buffer`, once it can be told; unknown functions count as 8 bytes.
@@ -135,16 +132,26 @@ fn answer(bus: &Bus, id: u8, request: &[u8], fault: Option<&Fault>, framing: Fra
         Some(Fault::Exception(code)) => return Some(pdu::refusal(function, *code)),
         _ => {}
     }
+    if framing == Framing::Rtu && id == 0 {
+        // On a line, 0 is for everybody: all obey and nobody answers.
+        for unit in bus.all() {
+            unit.heard();
+            pdu::handle(request, unit.as_ref());
+        }
+        return None;
+    }
     let Some(unit) = bus.unit(id) else {
         return (framing == Framing::Tcp).then(|| pdu::refusal(function, exception::NO_TARGET));
     };
     unit.heard();
-    let handled = pdu::handle(request, unit.as_ref());
-    // On a line, 0 is for everybody and nobody answers.
-    (framing == Framing::Tcp || id != 0).then_some(handled)
+    Some(pdu::handle(request, unit.as_ref()))
 }
 
-fn announce(bus: &Bus, id: u8, handled: &Handled) {
+/// Tells the unit of an answer that is about to leave undamaged; before it leaves, so that nobody can react earlier.
+fn announce(bus: &Bus, id: u8, handled: &Handled, fault: Option<&Fault>) {
+    if !matches!(fault, None | Some(Fault::Dribble)) {
+        return;
+    }
     if let (Some(unit), Some((table, address, count))) = (bus.unit(id), handled.read) {
         unit.answered(table, address, count);
     }

@@ -7,7 +7,6 @@ mod frame;
 mod pdu;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -73,7 +72,7 @@ pub trait Unit: Send + Sync {
     /// Called for every request to this unit, before it is answered.
     fn heard(&self) {}
 
-    /// Called when the answer has been handed to the operating system.
+    /// Called right before a read is answered without a fault.
     fn answered(&self, _table: Table, _address: u16, _count: u16) {}
 }
 
@@ -105,6 +104,10 @@ impl Bus {
         self
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<dyn Unit>> {
+        self.units.values().chain(&self.any)
+    }
+
     pub(crate) fn unit(&self, id: u8) -> Option<&Arc<dyn Unit>> {
         self.units.get(&id).or(self.any.as_ref())
     }
@@ -124,17 +127,15 @@ pub async fn serve(address: SocketAddr, framing: Framing, bus: Bus, control: Con
 }
 
 /// Serves `bus` on one byte stream until it ends: a serial line, a pty, an in-memory pipe.
-pub fn serve_stream<S>(stream: S, framing: Framing, bus: Bus, control: Control) -> impl Future<Output = ()> + Send
+pub async fn serve_stream<S>(stream: S, framing: Framing, bus: Bus, control: Control)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    async move {
-        let result = match framing {
-            Framing::Tcp => frame::tcp(stream, &bus, &control).await,
-            Framing::Rtu => frame::rtu(stream, &bus, &control).await,
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, "simulated Modbus connection ended");
-        }
+    let result = match framing {
+        Framing::Tcp => frame::tcp(stream, &bus, &control).await,
+        Framing::Rtu => frame::rtu(stream, &bus, &control).await,
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "simulated Modbus connection ended");
     }
 }

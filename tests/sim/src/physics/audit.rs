@@ -94,7 +94,7 @@ impl Audit {
             self.close(wall_s);
         }
         let peak = measured.iter().zip(over).filter(|(_, o)| *o).fold(0.0, |p: f64, (a, _)| p.max(a.abs()));
-        let episode = self.open.get_or_insert_with(|| Episode {
+        let episode = self.open.get_or_insert(Episode {
             measured_s: wall_s,
             phases: [false; 3],
             peak_a: 0.0,

@@ -204,7 +204,11 @@ impl Evse {
         if self.break_s > 0.0 || self.switch_s > 0.0 || self.fault {
             return 0.0;
         }
-        let mut settings = self.active;
+        self.limited(self.active)
+    }
+
+    /// What these settings put on the pilot of this box, its fail-safe included.
+    fn limited(&self, mut settings: Settings) -> f64 {
         if self.is_failsafe() {
             settings.limit_a = settings.limit_a.min(self.failsafe.limit_a);
         }
@@ -258,7 +262,7 @@ impl Evse {
             return [0.0; 3];
         }
         let used = if self.wanted.one_phase { 1 } else { self.options.wiring.len() }.min(self.car.phases());
-        self.spread(self.car.would_draw(self.wanted.offer().min(self.options.max_a)), used)
+        self.spread(self.car.would_draw(self.limited(self.wanted)), used)
     }
 
     fn spread(&self, amps: f64, used: usize) -> Phases {

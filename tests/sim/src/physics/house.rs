@@ -19,7 +19,7 @@ pub struct HouseOptions {
     pub counters_wh: (f64, f64),
     /// Energy counter of the generation at the start, Wh.
     pub pv_counter_wh: f64,
-    /// Real seconds per simulated second, the other way round: 2 = twice as fast as real.
+    /// Simulated seconds per real second.
     pub speed: f64,
 }
 
@@ -64,6 +64,7 @@ pub struct House {
     spikes: Vec<Spike>,
     t: f64,
     wall_s: f64,
+    wall_is_real: bool,
     sun: f64,
     volts: Phases,
     load: Phases,
@@ -93,6 +94,7 @@ impl House {
             spikes: Vec::new(),
             t: 0.0,
             wall_s: 0.0,
+            wall_is_real: false,
             sun: 1.0,
             volts: [230.0; 3],
             load: [0.0; 3],
@@ -107,7 +109,9 @@ impl House {
     /// Lets `dt` simulated seconds pass; returns the events that became due (those for devices are the caller's to do).
     pub fn step(&mut self, dt: f64) -> Vec<Event> {
         self.t += dt;
-        self.wall_s += dt / self.options.speed.max(1e-6);
+        if !self.wall_is_real {
+            self.wall_s += dt / self.options.speed.max(1e-6);
+        }
         let due = self.script.due(self.t);
         for event in &due {
             self.act(event);
@@ -177,8 +181,10 @@ impl House {
         self.load_wh += wh(&self.load, &self.volts);
     }
 
-    /// Tells the house how many real seconds have passed since the start; it never goes backwards.
+    /// Tells the house how many real seconds have passed since the start; it never goes backwards. From then on only
+    /// this moves the real clock; without it every step does.
     pub fn set_wall(&mut self, seconds: f64) {
+        self.wall_is_real = true;
         self.wall_s = self.wall_s.max(seconds);
     }
 

@@ -3,6 +3,7 @@
 
 pub mod capability;
 pub mod config;
+pub mod contract;
 pub mod control;
 pub mod device;
 pub mod load;

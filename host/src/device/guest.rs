@@ -16,6 +16,8 @@ pub trait Artefact: Send + Sync {
     fn id(&self) -> &str;
     /// The version of its manifest, `1.4.0`.
     fn version(&self) -> &str;
+    /// Differs when the plugin's files differ.
+    fn fingerprint(&self) -> &str;
     /// What its component exports and its manifest asks for.
     fn traits(&self) -> Traits;
     /// Builds an instance for `device`. Nothing of the guest has run when this returns.

@@ -10,7 +10,7 @@ use crate::plugin::{self, Binding, Manifest, Plugin};
 use crate::runtime::{CallError, DeviceContext, Instance};
 use crate::site::{Clock, DeviceId, Outcome};
 use crate::store::DriverState;
-use crate::transport::{BoxFuture, Endpoint, Message};
+use crate::transport::{BoxFuture, Endpoint, Message, Transports};
 
 /// Where endpoints come from.
 pub trait Wires: Send + Sync {
@@ -26,6 +26,19 @@ pub trait Wires: Send + Sync {
         default_port: Option<u16>,
         default_unit: Option<u8>,
     ) -> Result<Endpoint, String>;
+}
+
+impl Wires for Transports {
+    fn endpoint(
+        &self,
+        device: &DeviceId,
+        slot: &str,
+        binding: &EndpointConfig,
+        default_port: Option<u16>,
+        default_unit: Option<u8>,
+    ) -> Result<Endpoint, String> {
+        Transports::endpoint(self, device, slot, binding, default_port, default_unit).map_err(|error| error.to_string())
+    }
 }
 
 /// What every instance gets from the host.
@@ -88,6 +101,10 @@ impl Artefact for Installed {
 
     fn version(&self) -> &str {
         self.plugin.version()
+    }
+
+    fn fingerprint(&self) -> &str {
+        self.plugin.fingerprint()
     }
 
     fn traits(&self) -> Traits {

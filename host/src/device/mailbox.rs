@@ -25,6 +25,8 @@ pub enum Request<A, B> {
     Swap(A),
     /// The plugin's folder is gone.
     Lose(String),
+    /// What lies in the plugin's folder now cannot be used, and why.
+    Spoiled(String),
     /// A changed entry of the configuration.
     Reconfigure(B),
     /// A person ends a quarantine.
@@ -122,11 +124,13 @@ impl<A, B> Mailbox<A, B> {
 
 impl<A, B> Queue<A, B> {
     fn push(&mut self, request: Request<A, B>) {
-        use Request::{Command, Lose, Poll, Reconfigure, Retry, Swap};
+        use Request::{Command, Lose, Poll, Reconfigure, Retry, Spoiled, Swap};
         let request = match request {
             Command(command, answers) => return self.push_command(command, answers),
             // Of these the newest says all; the plugin's coming and going is one sequence.
-            Swap(_) | Lose(_) => self.replace(request, |r| matches!(r, Swap(_) | Lose(_))),
+            Swap(_) | Lose(_) => self.replace(request, |r| matches!(r, Swap(_) | Lose(_) | Spoiled(_))),
+            // Does not hide a good plugin that was there before it.
+            Spoiled(_) => self.replace(request, |r| matches!(r, Spoiled(_))),
             Reconfigure(_) => self.replace(request, |r| matches!(r, Reconfigure(_))),
             Retry => self.replace(request, |r| matches!(r, Retry)),
             Poll | Request::Stop(_) => request,
@@ -193,6 +197,7 @@ mod tests {
                 Request::Command(command, answers) => format!("{command:?} x{}", answers.len()),
                 Request::Swap(v) => format!("swap {v}"),
                 Request::Lose(why) => format!("lose {why}"),
+                Request::Spoiled(why) => format!("spoiled {why}"),
                 Request::Reconfigure(b) => format!("reconfigure {b}"),
                 Request::Retry => "retry".to_owned(),
                 Request::Stop(_) => "stop".to_owned(),
@@ -259,8 +264,10 @@ mod tests {
         mailbox.push(Request::Reconfigure("a"));
         mailbox.push(Request::Lose("gone".into()));
         mailbox.push(Request::Reconfigure("b"));
+        mailbox.push(Request::Spoiled("cut off".into()));
         mailbox.push(Request::Swap(2));
-        assert_eq!(drain(&mailbox), ["reconfigure b", "swap 2"]);
+        mailbox.push(Request::Spoiled("cut off again".into()));
+        assert_eq!(drain(&mailbox), ["reconfigure b", "swap 2", "spoiled cut off again"]);
     }
 
     #[tokio::test]

@@ -7,10 +7,14 @@ pub mod http_input;
 pub mod installed;
 mod live;
 pub mod mailbox;
+pub mod manager;
 pub mod supervision;
 mod swap;
 pub mod task;
 mod writes;
+
+pub use installed::{Services, Wires};
+pub use manager::{DeviceHandle, Devices, DevicesParts};
 
 #[cfg(test)]
 mod tests;

@@ -168,6 +168,7 @@ impl Task {
             }
             Request::Swap(plugin) => self.swap(plugin).await,
             Request::Lose(reason) => self.lose(reason).await,
+            Request::Spoiled(reason) => self.spoiled(reason),
             Request::Reconfigure(rebinding) => self.reconfigure(rebinding).await,
             Request::Retry => {
                 if self.live.is_none() && self.plugin.is_some() {
@@ -406,25 +407,18 @@ impl Task {
     // === Changes of plugin and binding ===
 
     async fn swap(&mut self, plugin: Plugged) {
-        let Some(old) = &mut self.live else {
-            self.plugin = Some(plugin);
-            self.trial = None;
-            self.inherited = None;
-            self.supervisor.reset();
-            self.next = self.clock.now();
+        let Some(old) = &mut self.live else { return self.start_with(plugin) };
+        if old.artefact.fingerprint() == plugin.fingerprint() {
+            // The file that runs was put back in the place of a bad one.
             self.status.update(|status| status.update_failed = None);
             return;
-        };
+        }
         match swap::swap(old, &plugin, &self.device, self.last_message.as_ref(), self.clock).await {
             Ok(swapped) => self.complete_swap(plugin, swapped).await,
             Err(Refused { offline: true, .. }) if matches!(self.health, Health::Offline(_)) => {
                 // Neither version gets an answer: nothing speaks against the new one, and it is started like any.
                 self.live = None;
-                self.plugin = Some(plugin);
-                self.trial = None;
-                self.supervisor.reset();
-                self.next = self.clock.now();
-                self.status.update(|status| status.update_failed = None);
+                self.start_with(plugin);
             }
             Err(Refused { reason, old_died, .. }) => {
                 tracing::warn!(device = %self.device.id, %reason, "the new plugin was not taken into use");
@@ -433,6 +427,26 @@ impl Task {
                     self.failed(Failure::Fault(died));
                 }
             }
+        }
+    }
+
+    /// Nothing runs that could be handed over.
+    fn start_with(&mut self, plugin: Plugged) {
+        self.plugin = Some(plugin);
+        self.trial = None;
+        self.inherited = None;
+        self.supervisor.reset();
+        self.health = Health::Starting;
+        self.next = self.clock.now();
+        self.status.update(|status| status.update_failed = None);
+    }
+
+    /// A plugin that runs goes on; one that never ran at least says why.
+    fn spoiled(&mut self, reason: String) {
+        if self.plugin.is_none() {
+            self.supervisor.missing(reason);
+        } else {
+            self.status.update(|status| status.update_failed = Some(reason));
         }
     }
 

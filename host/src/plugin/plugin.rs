@@ -339,6 +339,17 @@ fn disagreements(manifest: &Manifest, contents: &Contents) -> Vec<String> {
     problems
 }
 
+/// What [`Plugin::fingerprint`] says of the files that lie in `folder` now, without a look at what they mean.
+pub(super) async fn fingerprint_of(folder: &Path, max_component: u64) -> String {
+    match read_files(folder.to_owned(), max_component).await {
+        Ok(files) => {
+            let component = hex_digest(files.component.as_deref().unwrap_or_default());
+            fingerprint(&component, &files.manifest_digest)
+        }
+        Err(problems) => problems.join("; "),
+    }
+}
+
 fn fingerprint(component: &str, manifest: &str) -> String {
     hex_digest(format!("{component} {manifest}").as_bytes())
 }

@@ -37,12 +37,18 @@ impl Registry {
         self.max_component.store(max, Ordering::Relaxed);
     }
 
+    /// Bytes a component may have at most.
+    #[must_use]
+    pub fn max_component(&self) -> u64 {
+        self.max_component.load(Ordering::Relaxed)
+    }
+
     /// Reads, checks and compiles one folder. Does not put the plugin into the registry.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub async fn load_dir(&self, folder: &Path) -> Result<Arc<Plugin>, PluginError> {
-        Plugin::load(&self.runtime, folder, self.max_component.load(Ordering::Relaxed)).await.map(Arc::new)
+        Plugin::load(&self.runtime, folder, self.max_component()).await.map(Arc::new)
     }
 
     /// Loads every folder with a manifest below `dirs` and puts what is usable into the registry. Of two plugins of

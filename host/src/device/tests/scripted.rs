@@ -121,6 +121,10 @@ impl Artefact for Scripted {
         self.version
     }
 
+    fn fingerprint(&self) -> &str {
+        self.version
+    }
+
     fn traits(&self) -> Traits {
         self.traits
     }

@@ -109,3 +109,20 @@ async fn a_decoder_is_tried_with_the_last_message_and_no_message_gets_lost() {
     assert_eq!(bench.status().values.get("power.total").map(|m| m.value), Some(6.0));
     assert_eq!(bench.status().driver, "scripted 2");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_spoiled_file_is_told_until_the_good_one_is_back() {
+    let bench = running("1").await;
+    bench.mailbox.push(crate::device::mailbox::Request::Spoiled("driver.wasm is cut off".into()));
+    bench.pass(1_000).await;
+    assert_eq!(bench.status().update_failed.as_deref(), Some("driver.wasm is cut off"));
+    assert_eq!((bench.count(), bench.status().health), (Some(4.0), Health::Running));
+    bench.log.take();
+    bench.swap(Scripted::new("1", &bench.log)).await;
+    assert_eq!(bench.status().update_failed, None);
+    assert_eq!(bench.log.take(), Vec::<String>::new(), "the same file needs no swap");
+    let missing = Bench::start(Err("no such plugin".into()), device(), &Log::default());
+    missing.mailbox.push(crate::device::mailbox::Request::Spoiled("driver.wasm is cut off".into()));
+    missing.settle().await;
+    assert_eq!(missing.status().health, Health::MissingDriver("driver.wasm is cut off".into()));
+}

@@ -318,8 +318,8 @@ fn own_currents(config: &Config, circuit: &CircuitConfig, chargers: &[Charger]) 
 fn milliamps(ma: f64) -> Option<Milliamps> {
     let possible = ma.is_finite() && ma.abs() <= IMPOSSIBLE_MA;
     let rounded = if ma < 0.0 { ma.floor() } else { ma.ceil() };
-    #[expect(clippy::cast_possible_truncation, reason = "the range is checked in the line above")]
-    possible.then(|| Milliamps(rounded as i64))
+    #[expect(clippy::cast_possible_truncation, reason = "the range is checked above, and `as` saturates")]
+    possible.then_some(Milliamps(rounded as i64))
 }
 
 fn whole(value: f64) -> Option<u64> {

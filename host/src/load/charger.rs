@@ -29,6 +29,8 @@ pub(super) struct ChargerMemory {
     pub changed: Option<Moment>,
     /// It accepted the present setting.
     pub accepted: bool,
+    /// Since when a command has been sent that it has not accepted.
+    unaccepted_since: Option<Moment>,
     releases: Vec<Release>,
     /// What it surely drew at the last moments, for pairing with samples of meters.
     recent: Vec<Measured<PerPhase<Milliamps>>>,
@@ -198,8 +200,10 @@ impl ChargerMemory {
         } else {
             self.over_since = None;
         }
-        let told = self.changed.filter(|_| self.sent.is_some() && !self.accepted);
-        watch.not_accepting = told.is_some_and(|at| now.0 >= at.0.saturating_add(tuning.follow_after_ms));
+        let unaccepted = self.sent.is_some() && !self.accepted;
+        self.unaccepted_since = unaccepted.then(|| self.unaccepted_since.unwrap_or(now));
+        let overdue = |since: Moment| now.0 >= since.0.saturating_add(tuning.follow_after_ms);
+        watch.not_accepting = self.unaccepted_since.is_some_and(overdue);
     }
 
     /// What it counts with: for giving current to others, as excess, and as its part in a meter's sample.

@@ -62,8 +62,9 @@ fn raise(
     if unit.watch.not_accepting {
         return (from, Held::NotAccepting);
     }
-    let since = unit.memory.changed.filter(|_| unit.memory.sent.is_some()).map(|at| now.0.saturating_sub(at.0));
-    if since.is_some_and(|since| since < tuning.settle_ms) {
+    // Step upon step without an answer would not be a ramp; and who has never answered starts from what it does now.
+    let since = unit.memory.changed.map(|at| now.0.saturating_sub(at.0));
+    if !unit.memory.accepted || since.is_some_and(|since| since < tuning.settle_ms) {
         return (from, Held::Ramp);
     }
     let least = unit.charger.least();

@@ -56,6 +56,18 @@ pub(super) struct Ground<'a> {
 /// Never fails: what cannot be right (a circuit below itself, a wallbox on a circuit that does not exist) is given
 /// nothing and named in [`Plan::alarms`]. `now` must not run backwards.
 pub fn plan(state: &mut State, site: &Site, now: Moment) -> Plan {
+    let (mut units, mut ground) = assess(state, site, now);
+    if site.mode == Mode::Manage {
+        commit::decide(&mut units, &mut ground, now, &site.tuning);
+    } else {
+        units.iter_mut().for_each(|unit| unit.granted = Milliamps(unit.now.current));
+    }
+    let commands = commit::send(&mut units, now, &site.tuning);
+    explain::explain(units, &ground, commands, site, now)
+}
+
+/// Takes in what is known and shares: everything before the first decision.
+fn assess<'a>(state: &'a mut State, site: &'a Site, now: Moment) -> (Vec<Unit<'a>>, Ground<'a>) {
     let elapsed_ms = state.last.map_or(0, |last| now.0.saturating_sub(last.0));
     let known: BTreeMap<&DeviceId, &Charger> = by_id(&site.chargers);
     state.chargers.retain(|id, _| known.contains_key(id));
@@ -68,15 +80,9 @@ pub fn plan(state: &mut State, site: &Site, now: Moment) -> Plan {
     let tree = Tree::new(&site.circuits);
     let mut units = observe_chargers(&mut state.chargers, &known, site, &tree, now);
     let watches = observe_circuits(&mut state.circuits, &tree, &units, (now, elapsed_ms), site);
-    let mut ground = survey(tree, watches, &units);
-    share(&mut units, &mut ground);
-    if site.mode == Mode::Manage {
-        commit::decide(&mut units, &mut ground, now, &site.tuning);
-    } else {
-        units.iter_mut().for_each(|unit| unit.granted = Milliamps(unit.now.current));
-    }
-    let commands = commit::send(&mut units, now, &site.tuning);
-    explain::explain(units, &ground, commands, site, now)
+    let ground = survey(tree, watches, &units);
+    share(&mut units, &ground);
+    (units, ground)
 }
 
 /// The wallboxes by id. Two with one id cannot be told apart; the configuration refuses that, and here the one that
@@ -174,7 +180,7 @@ fn survey<'a>(tree: Tree<'a>, watches: Vec<CircuitWatch>, units: &[Unit<'_>]) ->
 }
 
 /// Shares twice: what the circuits carry now, and what they would carry if the load were as high as it was lately.
-fn share(units: &mut [Unit<'_>], ground: &mut Ground<'_>) {
+fn share(units: &mut [Unit<'_>], ground: &Ground<'_>) {
     units.sort_by(|a, b| admission_order(a).cmp(&admission_order(b)).then_with(|| fairness(a, b)));
     let seats: Vec<Seat> = units.iter().map(|unit| unit.seat.clone()).collect();
     let mut room = ground.room.clone();
@@ -204,7 +210,7 @@ fn fairness(a: &Unit<'_>, b: &Unit<'_>) -> std::cmp::Ordering {
 }
 
 /// What each wallbox that answers is left with when nobody manages the site any more: its minimum if all minimums
-/// together with the load of the moment stay below every limit, else 0, decided in the order of admission. Empty
+/// together with the load of the last while stay below every limit, else 0, decided in the order of admission. Empty
 /// wallboxes take part, as a car may be plugged in later.
 #[must_use]
 pub fn minimums(state: &State, site: &Site, now: Moment) -> Vec<(DeviceId, Milliamps)> {
@@ -215,8 +221,8 @@ pub fn minimums(state: &State, site: &Site, now: Moment) -> Vec<(DeviceId, Milli
             charger.connector = Connector::Connected;
         }
     }
-    let shares = plan(&mut state.clone(), &frugal, now).chargers;
-    let answers = |charger: &Charger| charger.reachable.then(|| charger.id.clone());
-    let left = |id: DeviceId| shares.get(&id).map(|plan| (id, plan.share));
-    site.chargers.iter().filter_map(answers).filter_map(left).collect()
+    let mut state = state.clone();
+    let (units, _) = assess(&mut state, &frugal, now);
+    let answering = units.into_iter().filter(|unit| unit.charger.reachable);
+    answering.map(|unit| (unit.charger.id.clone(), Milliamps(unit.now.current.min(unit.high.current)))).collect()
 }

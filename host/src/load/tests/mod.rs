@@ -1,6 +1,8 @@
 //! Tests of the load manager as a whole, and what they share.
 
 mod golden;
+mod properties;
+mod sequences;
 
 use super::{Charger, Circuit, CircuitId, Metering, Milliamps, PerPhase, Phase, Site};
 use crate::site::DeviceId;

@@ -140,7 +140,9 @@ impl Case {
     /// # Errors
     /// A sentence that names the case.
     pub fn device(&self) -> Result<Recorded, String> {
-        Recorded::parse(&self.input).map_err(|error| format!("{}/input.json: {error}", self.name))
+        let expect = self.expectation()?;
+        let request = expect.get("_meta").and_then(|meta| meta.get("request")).and_then(Json::text);
+        Recorded::parse(&self.input, request).map_err(|error| format!("{}/input.json: {error}", self.name))
     }
 
     /// Differences between `result` and what the case expects.
@@ -200,11 +202,12 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Reads one of the forms of `input.json`.
+    /// Reads one of the forms of `input.json`. `request` (such as `GET /status`) says which request a plain JSON body
+    /// answers; without it the body answers every request.
     ///
     /// # Errors
     /// A sentence about the first part that is not as it should be.
-    pub fn parse(input: &str) -> Result<Self, String> {
+    pub fn parse(input: &str, request: Option<&str>) -> Result<Self, String> {
         let json = Json::parse(input).map_err(|error| error.to_string())?;
         let mut device = Self::default();
         let list = |name: &str| json.get(name).map(Json::elements).unwrap_or_default();
@@ -233,13 +236,12 @@ impl Recorded {
             }
             Some("http") => {
                 for answer in list("responses") {
-                    let request = text(answer, "request")?;
-                    let path = request.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned);
+                    let path = path_of(&text(answer, "request")?);
                     let body = answer.get("body").map(print).unwrap_or_default();
                     device.answers.push((path, number(answer, "status").unwrap_or(200), body));
                 }
             }
-            _ => device.answers.push((None, 200, input.to_owned())),
+            _ => device.answers.push((request.and_then(path_of), 200, input.to_owned())),
         }
         Ok(device)
     }
@@ -301,6 +303,11 @@ impl HttpPort for Recorded {
         let (status, body) = self.answer(&request.path).unwrap_or((404, String::new()));
         Ok(http::Response { status, headers: Vec::new(), body: body.into_bytes() })
     }
+}
+
+/// The path in the words of a request.
+fn path_of(request: &str) -> Option<String> {
+    request.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned)
 }
 
 /// MQTT's rules for `+` and `#`.
@@ -463,7 +470,8 @@ mod tests {
 
     #[test]
     fn a_read_outside_of_the_blocks_is_exception_2() {
-        let device = Recorded::parse(r#"{"kind":"modbus","blocks":[{"fc":3,"start":10,"hex":"0001 0002"}]}"#).unwrap();
+        let device =
+            Recorded::parse(r#"{"kind":"modbus","blocks":[{"fc":3,"start":10,"hex":"0001 0002"}]}"#, None).unwrap();
         assert_eq!(device.read_holding(10, 2), Ok(vec![1, 2]));
         assert_eq!(device.read_holding(11, 2), Err(modbus::Error::Exception(2)));
         assert_eq!(device.read_holding(9, 1), Err(modbus::Error::Exception(2)));

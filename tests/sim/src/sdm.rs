@@ -79,10 +79,10 @@ impl Sdm {
         self.server.address()
     }
 
-    /// `tcp://…` or `rtu+tcp://…`, by its framing.
+    /// `tcp://…` or `rtutcp://…`, by its framing.
     #[must_use]
     pub fn url(&self) -> String {
-        let scheme = if self.framing == Framing::Tcp { "tcp" } else { "rtu+tcp" };
+        let scheme = if self.framing == Framing::Tcp { "tcp" } else { "rtutcp" };
         format!("{scheme}://{}", self.address())
     }
 

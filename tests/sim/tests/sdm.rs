@@ -90,7 +90,7 @@ async fn upside_down_every_sign_flips_and_the_counters_swap() {
 #[tokio::test]
 async fn rtu_over_tcp() {
     let device = Sdm::start(world(), SdmOptions::default()).await.unwrap();
-    assert!(device.url().starts_with("rtu+tcp://"));
+    assert!(device.url().starts_with("rtutcp://"));
     let mut stream = TcpStream::connect(device.address()).await.unwrap();
     let mut request = hex("01 04 0006 0006");
     request.extend(crc16(&request).to_le_bytes());

@@ -69,6 +69,8 @@ pub struct HomeOptions {
     pub speed: f64,
     /// Main fuse, A.
     pub fuse_a: f64,
+    /// Reports up to this much above the fuse are measuring noise and start no reaction time, A.
+    pub tolerance_a: f64,
     /// What happens.
     pub script: Script,
     /// The three-phase car at E1, plugged in from the start; none: one that reacts in 0.3 to 2 s, by the seed.
@@ -88,6 +90,7 @@ impl Default for HomeOptions {
             seed: 1,
             speed: 1.0,
             fuse_a: 35.0,
+            tolerance_a: 0.1,
             script: Script::new(),
             car1: None,
             car2: None,
@@ -173,7 +176,7 @@ impl Home {
         Ok(Self { world, e1, e2, m1, m2, site, tasks })
     }
 
-    /// Device ids and the URLs to reach them: `tcp://`, `http://`, `rtu+tcp://`, and for M1 its web server.
+    /// Device ids and the URLs to reach them: `tcp://`, `http://`, `rtutcp://`, and for M1 its web server.
     #[must_use]
     pub fn addresses(&self) -> Vec<(&'static str, String)> {
         let m1 = self.m1.url().unwrap_or_default();
@@ -287,6 +290,7 @@ pub fn house(options: &HomeOptions) -> House {
     let properties = HouseOptions {
         seed: options.seed,
         fuse_a: options.fuse_a,
+        tolerance_a: options.tolerance_a,
         base: [Trace::constant(8.0, 0.5), Trace::constant(5.0, 0.4), Trace::constant(4.0, 0.4)],
         pv: [pv.clone(), pv.clone(), pv],
         speed: options.speed,

@@ -99,8 +99,8 @@ pub struct Summary {
     pub worst_reaction_ms: u64,
     /// Longest real time from a reported overload until the true current was below the fuse, ms, rounded up.
     pub worst_physical_ms: u64,
-    /// Largest heat of the breaker now, 1 = trips.
-    pub heat: Phases,
+    /// The most heat the breaker has had per phase, 1 = trips.
+    pub peak_heat: Phases,
     /// Simulated second at which the breaker's curve was exceeded, per phase.
     pub tripped_s: [Option<f64>; 3],
     /// Energy per device since the start, Wh: E1, E2, `grid import`, `grid export`, `pv`.
@@ -127,7 +127,7 @@ impl Summary {
             episodes: audit.episodes(),
             worst_reaction_ms: millis(audit.worst_reaction_s(now)),
             worst_physical_ms: millis(audit.worst_physical_s(now)),
-            heat: house.breakers().each_ref().map(|breaker| breaker.heat()),
+            peak_heat: house.breakers().each_ref().map(|breaker| breaker.peak_heat()),
             tripped_s: house.breakers().each_ref().map(|breaker| breaker.tripped_s()),
             energy_wh,
         }
@@ -167,8 +167,8 @@ impl fmt::Display for Summary {
         match self.tripped_s.iter().zip(["L1", "L2", "L3"]).find_map(|(at, phase)| at.map(|at| (at, phase))) {
             Some((at, phase)) => write!(f, "main breaker   TRIPPED on {phase} after {at:.1} s"),
             None => {
-                let hottest = self.heat.iter().fold(0.0, |most: f64, heat| most.max(*heat));
-                write!(f, "main breaker   held (now at {:.0} % of its tripping heat)", hottest * 100.0)
+                let hottest = self.peak_heat.iter().fold(0.0, |most: f64, heat| most.max(*heat));
+                write!(f, "main breaker   held (at most {:.0} % of its tripping heat)", hottest * 100.0)
             }
         }
     }

@@ -24,6 +24,7 @@ pub struct Breaker {
     rated_a: f64,
     /// Heat of the bimetal, 1 = the steady state at rated current.
     heat: f64,
+    peak: f64,
     magnetic_s: f64,
     elapsed_s: f64,
     tripped_s: Option<f64>,
@@ -35,7 +36,7 @@ impl Breaker {
     pub fn new(rated_a: f64, carried_a: f64) -> Self {
         let rated_a = rated_a.max(0.1);
         let heat = (carried_a / rated_a).powi(2).min(1.0);
-        Self { rated_a, heat, magnetic_s: 0.0, elapsed_s: 0.0, tripped_s: None }
+        Self { rated_a, heat, peak: heat, magnetic_s: 0.0, elapsed_s: 0.0, tripped_s: None }
     }
 
     /// Carries `amps` (either direction) for `dt` seconds.
@@ -45,6 +46,7 @@ impl Breaker {
         // Exact solution of heat' = (load² - heat) / tau for a constant load, so the step width does not matter.
         let steady = load * load;
         self.heat = steady + (self.heat - steady) * (-dt / TAU_S).exp();
+        self.peak = self.peak.max(self.heat);
         self.magnetic_s = if load > MAGNETIC_FROM { self.magnetic_s + dt } else { 0.0 };
         let hot = self.heat > HOLDS * HOLDS + 1e-9;
         let magnetic = load > MAGNETIC_AT || self.magnetic_s >= MAGNETIC_AFTER_S;
@@ -57,6 +59,12 @@ impl Breaker {
     #[must_use]
     pub fn heat(&self) -> f64 {
         self.heat / (HOLDS * HOLDS)
+    }
+
+    /// The most heat it has had so far, on the scale of [`Breaker::heat`].
+    #[must_use]
+    pub fn peak_heat(&self) -> f64 {
+        self.peak / (HOLDS * HOLDS)
     }
 
     /// Seconds of operation after which it tripped, if it did.

@@ -3,8 +3,10 @@
 //! and where signs are turned to the contract's convention. Sources: `docs/contract.md`.
 
 mod device;
+pub mod mqtt;
 mod number;
 mod params;
+mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use crate::site::{DeviceId, DeviceStatus, Snapshot};
 
 pub use device::{DeviceObject, dev_type};
 pub use params::Params;
+pub use source::SiteSource;
 
 /// The level of the interface that is emulated: from `1.20` on, clients read the new names of the fields.
 pub const VERSION: &str = "2.0.1";

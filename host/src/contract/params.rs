@@ -83,7 +83,7 @@ impl SiteView {
     }
 
     /// How far the house connection is over its limit now, in mA.
-    fn overdraft(&self) -> f64 {
+    pub(super) fn overdraft(&self) -> f64 {
         let Some(root) = self.config.circuits.first() else { return 0.0 };
         let Some(status) = root.meter.as_ref().and_then(|id| self.status(id)) else { return 0.0 };
         let measured = status.values.fresh_phases(quantities::CURRENT, status.not_before(self.snapshot.at));

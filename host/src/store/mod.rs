@@ -1,5 +1,7 @@
 //! What outlives a restart, in one SQLite database in the state directory. Knows no device's meaning.
 
 mod driver_state;
+mod serial;
 
 pub use driver_state::{DriverState, StateError, StoreError};
+pub use serial::serial;

@@ -150,7 +150,11 @@ impl Transports {
         }
     }
 
-    fn resolve(&self, broker: &BrokerRef) -> Result<BrokerUrl, String> {
+    /// The broker that is meant.
+    ///
+    /// # Errors
+    /// The sentence why there is none.
+    pub fn resolve(&self, broker: &BrokerRef) -> Result<BrokerUrl, String> {
         match broker {
             BrokerRef::Url(url) => Ok(url.clone()),
             BrokerRef::Default => lock(&self.inner.default_broker).clone().ok_or_else(|| {

@@ -1,0 +1,79 @@
+//! Where the contract's shapes come from: the live parts of the host, brought together into a [`SiteView`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::control::PlanView;
+use crate::load::CircuitId;
+use crate::site::{Board, Clock};
+
+use super::SiteView;
+
+/// The live site; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SiteSource {
+    /// The devices.
+    pub board: Board,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The load manager's newest decision.
+    pub plan: watch::Receiver<Arc<PlanView>>,
+    /// The host's clock.
+    pub clock: Clock,
+    /// Serial number of this installation.
+    pub serial: Arc<str>,
+    max_overdraft_ma: Arc<AtomicU32>,
+}
+
+impl SiteSource {
+    /// Also starts to follow the plans on the present runtime, to remember the largest overload.
+    #[must_use]
+    pub fn new(
+        board: Board,
+        config: watch::Receiver<Arc<Config>>,
+        plan: watch::Receiver<Arc<PlanView>>,
+        clock: Clock,
+        serial: Arc<str>,
+    ) -> Self {
+        let max_overdraft_ma = Arc::default();
+        tokio::spawn(remember_overdraft(config.clone(), plan.clone(), Arc::clone(&max_overdraft_ma)));
+        Self { board, config, plan, clock, serial, max_overdraft_ma }
+    }
+
+    /// Everything at this moment.
+    #[must_use]
+    pub fn view(&self) -> SiteView {
+        SiteView {
+            config: Arc::clone(&self.config.borrow()),
+            snapshot: self.board.snapshot(self.clock.now()),
+            plan: Arc::clone(&self.plan.borrow()),
+            serial: Arc::clone(&self.serial),
+            unix_s: self.clock.unix_ms().map_or(0, |ms| ms / 1000),
+            max_overdraft_ma: self.max_overdraft_ma.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Ends with the control loop.
+async fn remember_overdraft(
+    config: watch::Receiver<Arc<Config>>,
+    mut plan: watch::Receiver<Arc<PlanView>>,
+    max_overdraft_ma: Arc<AtomicU32>,
+) {
+    while plan.changed().await.is_ok() {
+        let now = overdraft_ma(&config.borrow(), &plan.borrow_and_update());
+        max_overdraft_ma.fetch_max(now, Ordering::Relaxed);
+    }
+}
+
+/// How far the house connection is over its limit, in mA.
+fn overdraft_ma(config: &Config, view: &PlanView) -> u32 {
+    let Some(root) = config.circuits.first() else { return 0 };
+    let circuit = view.plan.circuits.get(&CircuitId::from(root.id.as_str()));
+    let measured = circuit.map(|circuit| circuit.measured.0).unwrap_or_default();
+    let over = measured.into_iter().zip(root.limit_ma).filter_map(|(ma, limit)| Some(ma?.0 - i64::from(limit)));
+    over.max().and_then(|over| u32::try_from(over).ok()).unwrap_or(0)
+}

@@ -250,6 +250,28 @@ async fn handles_are_counted_and_come_back() {
     assert_limit(result, &mut instance, error::HANDLES).await;
 }
 
+/// Resources of its own need no function of the host to fill the host's tables.
+#[tokio::test]
+async fn handles_of_the_guests_own_are_counted() {
+    let more = |count: u32| {
+        format!(
+            "(type $r (resource (rep i32))) (core func $new (canon resource.new $r))
+             (core module $m (import \"\" \"new\" (func $new (param i32) (result i32))) (global $n (mut i32) (i32.const {count}))
+               (func $f (loop $l (drop (call $new (i32.const 0)))
+                 (br_if $l (global.set $n (i32.sub (global.get $n) (i32.const 1))) (global.get $n))))
+               (start $f))
+             (core instance (instantiate $m (with \"\" (instance (export \"new\" (func $new))))))"
+        )
+    };
+    let start = async |count| {
+        let plugin = load(&misbehave_and(&more(count))).await.unwrap();
+        Instance::start(&plugin, Device::default().context).await.map(|_| ())
+    };
+    start(256).await.unwrap();
+    let error = start(257).await.unwrap_err();
+    assert!(matches!(error, CallError::Limit { setting: error::HANDLES, .. }), "{error}");
+}
+
 #[tokio::test]
 async fn outcomes_have_a_size_and_hold_numbers() {
     let device = Device::default();

@@ -52,11 +52,9 @@ const MODBUS_UNIT: u8 = 1;
 pub fn check(plugin: &Plugin, device: &DeviceConfig) -> Result<Binding, Vec<BindingProblem>> {
     let manifest = plugin.manifest();
     let mut problems = Vec::new();
-    if let Some(pinned) = &device.sha256 {
-        if !pinned.eq_ignore_ascii_case(plugin.digest()) {
-            let message = format!("pinned is {pinned}, the file has {}: it was replaced", plugin.digest());
-            problems.push(BindingProblem::new("sha256", message));
-        }
+    if let Some(pinned) = device.sha256.as_ref().filter(|pinned| !pinned.eq_ignore_ascii_case(plugin.digest())) {
+        let message = format!("pinned is {pinned}, the file has {}: it was replaced", plugin.digest());
+        problems.push(BindingProblem::new("sha256", message));
     }
     if plugin.needs_wasi() && !device.wasi {
         problems.push(BindingProblem::new("wasi", plugin.wasi_refusal()));
@@ -70,7 +68,10 @@ pub fn check(plugin: &Plugin, device: &DeviceConfig) -> Result<Binding, Vec<Bind
         serde_json::Value::Null
     });
     let limits = Limits::resolve(&device.limits, manifest.memory, device.wasi).unwrap_or_else(|errors| {
-        problems.extend(errors.into_iter().map(|error| BindingProblem::new("limits", error)));
+        problems.extend(errors.into_iter().map(|error| match error.split_once(' ') {
+            Some((key, message)) => BindingProblem::new(key, message),
+            None => BindingProblem::new("limits", error),
+        }));
         Limits::default()
     });
     if !problems.is_empty() {

@@ -71,11 +71,11 @@ impl Plugin {
                 Err(())
             }
         };
-        if let (Ok(manifest), Some(name)) = (&manifest, folder.file_name().and_then(|name| name.to_str())) {
-            if manifest.id != name {
-                let id = &manifest.id;
-                problems.push(format!("{MANIFEST_FILE}: id is \"{id}\", the folder is \"{name}\": they must be equal"));
-            }
+        let name = folder.file_name().and_then(|name| name.to_str());
+        if let Some((id, name)) =
+            manifest.as_ref().ok().map(|m| m.id.as_str()).zip(name).filter(|(id, name)| id != name)
+        {
+            problems.push(format!("{MANIFEST_FILE}: id is \"{id}\", the folder is \"{name}\": they must be equal"));
         }
         let component = match files.component {
             Ok(bytes) => compile(runtime, bytes, &mut problems).await,

@@ -159,6 +159,7 @@ fn config(cache: Option<Cache>) -> Config {
         .strategy(Strategy::Cranelift)
         .epoch_interruption(true)
         .concurrency_support(false)
+        .wasm_memory64(false)
         .memory_reservation(MEMORY_RESERVATION)
         .memory_reservation_for_growth(1024 * 1024)
         .memory_guard_size(64 * 1024)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::limits::{self, LimitExceeded};
@@ -99,6 +100,9 @@ pub(crate) fn classify(error: &wasmtime::Error, last_words: Option<&str>) -> Cal
     if root.contains("fuel allocated for hostcalls") {
         return CallError::Limit { setting: HOSTCALL, reason: "it handed too much data to the host at once".into() };
     }
+    if root.contains("store handle limit exceeded") || matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        return CallError::Limit { setting: HANDLES, reason: "it holds too many handles at once".into() };
+    }
     if root.contains("resource limit exceeded") {
         return CallError::Limit { setting: PARTS, reason: root };
     }
@@ -119,11 +123,9 @@ pub(crate) fn classify(error: &wasmtime::Error, last_words: Option<&str>) -> Cal
 
 /// Function names of Rust guests are mangled; the hash at the end tells a reader nothing.
 fn demangled(name: &str) -> String {
-    let mut short: String = name.chars().take(120).collect();
-    if let Some((front, hash)) = short.rsplit_once("::h") {
-        if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) {
-            short = front.to_owned();
-        }
+    let short: String = name.chars().take(120).collect();
+    match short.rsplit_once("::h") {
+        Some((front, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => front.to_owned(),
+        _ => short,
     }
-    short
 }

@@ -11,6 +11,7 @@ use super::bindings::exports::ladekern::device::payload_decoder;
 use super::bindings::ladekern::device::types;
 use super::convert::{self, PlannedBlock, Wants};
 use super::error::{CallError, DriverError, classify};
+use super::limits::ALL_HANDLES;
 use super::linked::{Export, Functions};
 use super::{DeviceContext, Guest};
 use crate::plugin::Plugin;
@@ -71,6 +72,7 @@ impl Instance {
         let mut store = Store::new(linked.pre().engine(), Guest::new(plugin.id().into(), context));
         store.limiter(|guest| &mut guest.accountant);
         store.set_hostcall_fuel(limits.hostcall_bytes);
+        store.set_max_component_handles(ALL_HANDLES);
         store.epoch_deadline_callback(|mut store| {
             store.data_mut().tick()?;
             // The plain yield would be run next by tokio's LIFO slot and starve the I/O driver.

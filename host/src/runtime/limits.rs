@@ -16,8 +16,10 @@ pub const TICK: Duration = Duration::from_millis(10);
 pub const WASM_STACK: usize = 256 * 1024;
 /// Stack of the fiber a call runs on, in bytes; host functions need some below the guest's.
 pub const FIBER_STACK: usize = 512 * 1024;
-/// Live resource handles of one instance.
+/// Open endpoints of one instance, and what WASI hands out.
 pub const HANDLES: usize = 64;
+/// Live handles of all kinds, those to resources of the guest itself included.
+pub const ALL_HANDLES: usize = 4 * HANDLES;
 /// Readings in one outcome.
 pub const READINGS: usize = 256;
 /// Texts in one outcome, features of one device.

@@ -68,3 +68,31 @@ impl AsyncWrite for Lines {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::LogLine;
+    use crate::site::Clock;
+
+    #[tokio::test]
+    async fn what_is_printed_becomes_log_lines() {
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = lines.clone();
+        let tap = Arc::new(move |line: &LogLine| seen.lock().unwrap().push(line.message.clone()));
+        let log = PluginLog::new("E1".parse().unwrap(), "acme".into(), Clock::start(), 20, Some(tap));
+        let stdout = Lines { log: Arc::new(log), level: tracing::Level::INFO, partial: Arc::default() };
+        // Two streams of one standard output write to the same line.
+        let (mut one, mut two) = (Pin::from(stdout.async_stream()), Pin::from(stdout.async_stream()));
+        let write = |stream: &mut Pin<Box<dyn AsyncWrite + Send + Sync>>, text: &str| {
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            assert!(matches!(stream.as_mut().poll_write(&mut context, text.as_bytes()), Poll::Ready(Ok(_))));
+        };
+        write(&mut one, "hel");
+        write(&mut two, "lo\nwor");
+        assert_eq!(*lines.lock().unwrap(), ["hello"]);
+        write(&mut one, &"l".repeat(LOG_LINE));
+        assert_eq!(lines.lock().unwrap().len(), 2);
+        assert!(lines.lock().unwrap()[1].starts_with("worlll"));
+    }
+}

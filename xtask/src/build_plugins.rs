@@ -3,7 +3,7 @@
 //!
 //! A normal machine needs the rustup target `wasm32-unknown-unknown` and nothing else; one that cannot fetch it builds the standard library from
 //! a distribution's source package. A file is replaced only when its content differs, by rename, so a running host never sees half
-//! a file and reloads nothing without a reason. It never changes an installed toolchain where `RUSTUP_AUTO_INSTALL=0` forbids it.
+//! a file and reloads nothing without a reason. `cargo xtask build-plugin FOLDER` does the same for one plugin that lies anywhere else. It never changes an installed toolchain where `RUSTUP_AUTO_INSTALL=0` forbids it.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -20,8 +20,7 @@ const DEBIAN: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// Builds and installs everything; the text of an error says what to do about it.
 pub fn run(root: &Path) -> Result<(), String> {
     let root = &fs::canonicalize(root).map_err(|e| format!("{}: {e}", root.display()))?;
-    let builder = Builder::find()?;
-    builder.build(root)?;
+    Builder::find()?.build(root, &root.join("plugins"), true)?;
     let sources = sources(root)?;
     let mut installed = [BTreeSet::new(), BTreeSet::new()];
     for source in &sources {
@@ -36,6 +35,19 @@ pub fn run(root: &Path) -> Result<(), String> {
         remove_stale(&root.join(dist), kept)?;
     }
     Ok(())
+}
+
+/// Builds the plugin in `folder`, which may lie anywhere, and installs it as `<folder>/dist/<id>/`. The answer is `<folder>/dist`: what the
+/// host is given as `--plugins`.
+pub fn run_one(root: &Path, folder: &Path) -> Result<PathBuf, String> {
+    let absolute = |path: &Path| fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display()));
+    let (root, folder) = (&absolute(root)?, absolute(folder)?);
+    let source = Source::read(Kind::Plugin, folder)?;
+    // In the same target directory, so that the standard library is built once.
+    Builder::find()?.build(root, &source.dir, source.dir.join("Cargo.lock").is_file())?;
+    let dist = source.dir.join("dist");
+    install(root, &source, &dist)?;
+    Ok(dist)
 }
 
 // === What is built with ===
@@ -129,8 +141,8 @@ impl Builder {
         ))
     }
 
-    /// Runs cargo over the guest workspace; its output is the user's.
-    fn build(&self, root: &Path) -> Result<(), String> {
+    /// Runs cargo over the workspace in `folder`; its output is the user's.
+    fn build(&self, root: &Path, folder: &Path, locked: bool) -> Result<(), String> {
         println!(
             "plugins: {} ({})",
             self.toolchain.rustc.display(),
@@ -148,14 +160,17 @@ impl Builder {
         let path = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths(beside.into_iter().chain(env::split_paths(&path))).map_err(|e| e.to_string())?;
         cargo
-            .args(["build", "--release", "--locked", "--target", TARGET, "--manifest-path"])
-            .arg(root.join("plugins/Cargo.toml"))
+            .args(["build", "--release", "--target", TARGET, "--manifest-path"])
+            .arg(folder.join("Cargo.toml"))
             .arg("--target-dir")
             .arg(root.join("target/plugins"))
             .env("PATH", path)
             .env("RUSTC", &self.toolchain.rustc)
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &self.linker)
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags(root).join("\u{1f}"));
+        if locked {
+            cargo.arg("--locked");
+        }
         if self.build_std {
             cargo.args(["-Z", "build-std=std,panic_abort"]).env("RUSTC_BOOTSTRAP", "1");
         }
@@ -165,6 +180,8 @@ impl Builder {
 
     /// No path of this machine gets into a component: the same source gives the same digest wherever it is built.
     fn flags(&self, root: &Path) -> Vec<String> {
+        // The same for every folder that is built: other flags would build the standard library again. Cargo names the sources of the
+        // workspace itself relative to it anyway.
         let mut mappings = vec![(root.to_path_buf(), "/ladekern")];
         let home = env::var_os("CARGO_HOME").map(PathBuf::from);
         let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
@@ -245,11 +262,26 @@ enum Kind {
     Guest,
 }
 
-/// A folder with a `driver.toml`: what is built from it is called like the folder's package.
+/// A folder with a `driver.toml` and a package.
 struct Source {
     kind: Kind,
     dir: PathBuf,
+    /// What the plugin is called, and the folder it is installed in.
     id: String,
+    /// What cargo calls the file it builds, without its ending.
+    artefact: String,
+}
+
+impl Source {
+    fn read(kind: Kind, dir: PathBuf) -> Result<Self, String> {
+        let id = first_value(&dir.join("driver.toml"), "id")?;
+        let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if id.is_empty() || !id.chars().all(valid) {
+            return Err(format!("{}: id \"{id}\": use a to z, 0 to 9 and -", dir.join("driver.toml").display()));
+        }
+        let artefact = first_value(&dir.join("Cargo.toml"), "name")?.replace('-', "_");
+        Ok(Self { kind, dir, id, artefact })
+    }
 }
 
 /// Plugins and guests; a folder without `driver.toml` (the SDK) is a library.
@@ -260,29 +292,27 @@ fn sources(root: &Path) -> Result<Vec<Source>, String> {
         dirs.sort();
         for dir in dirs.into_iter().filter(|dir| dir.join("driver.toml").is_file() && dir.join("Cargo.toml").is_file())
         {
-            let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            found.push(Source { kind, dir, id });
+            found.push(Source::read(kind, dir)?);
         }
     }
     if found.is_empty() { Err(format!("{} holds no plugin", root.join("plugins").display())) } else { Ok(found) }
 }
 
-/// The name of the folder's package, which is the name of what cargo built.
-fn package(source: &Source) -> Result<String, String> {
-    let manifest = source.dir.join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).map_err(|e| format!("{}: {e}", manifest.display()))?;
-    let name = text.lines().find_map(|line| {
-        let value = line.strip_prefix("name")?.trim_start().strip_prefix('=')?;
-        value.trim().strip_prefix('"')?.strip_suffix('"')
+/// The value of the first line `key = "value"`: all that is needed of these files here.
+fn first_value(file: &Path, key: &str) -> Result<String, String> {
+    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let value = text.lines().find_map(|line| {
+        let value = line.strip_prefix(key)?.trim_start().strip_prefix('=')?.trim_start().strip_prefix('"')?;
+        value.split_once('"').map(|(value, _)| value.to_owned())
     });
-    name.map(|name| name.replace('-', "_")).ok_or_else(|| format!("{}: no line `name = \"…\"`", manifest.display()))
+    value.ok_or_else(|| format!("{}: no line {key} = \"…\"", file.display()))
 }
 
 /// Copies component, manifest and description to `dist/<id>/`.
 fn install(root: &Path, source: &Source, dist: &Path) -> Result<(), String> {
-    let built = root.join("target/plugins").join(TARGET).join("release").join(format!("{}.wasm", package(source)?));
+    let built = root.join("target/plugins").join(TARGET).join("release").join(format!("{}.wasm", source.artefact));
     let component = fs::read(&built).map_err(|e| {
-        format!("{}: {e} (is {} a member of plugins/Cargo.toml and a cdylib?)", built.display(), source.dir.display())
+        format!("{}: {e} (is {} a member of its workspace and a cdylib?)", built.display(), source.dir.display())
     })?;
     // A component says layer 1 where a core module says 0.
     if component.get(4..8) != Some(&[0x0d, 0, 1, 0]) {
@@ -329,4 +359,104 @@ fn remove_stale(dist: &Path, kept: &BTreeSet<String>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of this test's own, removed at its end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let dir = env::temp_dir().join(format!("ladekern-xtask-{name}-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_when_it_differs_and_leaves_nothing_beside_it() {
+        let scratch = Scratch::new("replace");
+        let path = scratch.0.join("driver.wasm");
+        assert_eq!(replace(&path, b"one"), Ok(true));
+        let before = fs::metadata(&path).unwrap().modified().unwrap();
+        assert_eq!(replace(&path, b"one"), Ok(false));
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
+        assert_eq!(replace(&path, b"two"), Ok(true));
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn folders_without_a_source_go_and_others_stay() {
+        let scratch = Scratch::new("stale");
+        scratch.file("kept/driver.wasm", "");
+        scratch.file("gone/driver.wasm", "");
+        scratch.file("a-file", "");
+        remove_stale(&scratch.0, &BTreeSet::from(["kept".to_owned()])).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&scratch.0).unwrap().map(|f| f.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a-file", "kept"]);
+        remove_stale(&scratch.0.join("nowhere"), &BTreeSet::new()).unwrap();
+    }
+
+    #[test]
+    fn a_core_module_is_not_installed() {
+        let scratch = Scratch::new("module");
+        let built = scratch.file("target/plugins/wasm32-unknown-unknown/release/my_meter.wasm", "\0asm\u{1}\0\0\0");
+        scratch.file("my-meter/driver.toml", "id = \"my-meter\"\n");
+        scratch.file("my-meter/Cargo.toml", "[package]\nname = \"my-meter\"\n");
+        let source = Source::read(Kind::Plugin, scratch.0.join("my-meter")).unwrap();
+        let dist = scratch.0.join("dist/plugins");
+        assert!(install(&scratch.0, &source, &dist).is_err_and(|e| e.contains("no component")));
+        assert!(!dist.exists());
+        fs::write(built, b"\0asm\x0d\0\x01\0").unwrap();
+        install(&scratch.0, &source, &dist).unwrap();
+        assert!(dist.join("my-meter/driver.toml").is_file());
+    }
+
+    #[test]
+    fn an_id_is_no_path() {
+        let scratch = Scratch::new("id");
+        scratch.file("x/Cargo.toml", "[package]\nname = \"x\"\n");
+        for id in ["../evil", "", "A", "a b"] {
+            scratch.file("x/driver.toml", &format!("id = \"{id}\"\n"));
+            assert!(Source::read(Kind::Plugin, scratch.0.join("x")).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_outer_cargo_does_not_reach_the_inner_one() {
+        for name in [
+            "CARGO",
+            "CARGO_MANIFEST_DIR",
+            "CARGO_TARGET_DIR",
+            "RUSTC",
+            "RUSTC_WRAPPER",
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+        ] {
+            assert!(disturbs(&name.into()), "{name}");
+        }
+        for name in
+            ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_REGISTRIES_X_INDEX", "CARGO_HTTP_PROXY", "PATH", "RUSTUP_HOME"]
+        {
+            assert!(!disturbs(&name.into()), "{name}");
+        }
+    }
 }

@@ -65,7 +65,7 @@ pub use export::{
     ChargeControl, Decoder, Device, Failsafe, Handover, PayloadDecoder, PhaseControl, Push, install_panic_hook, with,
 };
 pub use json::Json;
-pub use outcome::PHASES;
+pub use outcome::{PHASES, with_sign_of};
 pub use ports::{HttpPort, ModbusPort, MqttPort, clock, http, log, modbus, mqtt, state};
 pub use registers::Registers;
 

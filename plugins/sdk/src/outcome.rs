@@ -6,6 +6,17 @@ use crate::{Connector, Error, Info, Outcome, Reading, Text};
 /// Suffixes of the three phases in the names of quantities.
 pub const PHASES: [&str; 3] = ["l1", "l2", "l3"];
 
+/// A current without a sign, with the sign of its phase's power: what the names `current.l1` to `current.l3` promise where the
+/// device tells the power. Unchanged while the power is unknown.
+#[must_use]
+pub fn with_sign_of(power: Option<f64>, current: Option<f64>) -> Option<f64> {
+    match power {
+        Some(power) if power < 0.0 => current.map(|current| -current.abs()),
+        Some(_) => current.map(f64::abs),
+        None => current,
+    }
+}
+
 impl Outcome {
     /// Says nothing yet.
     #[must_use]

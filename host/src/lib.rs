@@ -13,3 +13,4 @@ pub mod sample;
 pub mod site;
 pub mod store;
 pub mod transport;
+pub mod web;

@@ -386,3 +386,35 @@ proptest! {
         let _ = parse("f", HOME, &overrides);
     }
 }
+
+/// Keys of the tables of `docs/configuration.md`: the first column, in backquotes, with a dot in it.
+fn documented() -> std::collections::BTreeSet<String> {
+    let text = include_str!("../../../docs/configuration.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    rows.map(|(key, _)| key)
+        .filter(|key| key.contains('.') && !key.contains(':'))
+        .map(|key| key.replace("<slot>.", ""))
+        .collect()
+}
+
+#[test]
+fn every_accepted_key_is_documented_and_every_documented_one_accepted() {
+    let text = "[[circuit]]\nid = \"c\"\nlimit_ma = [1, 1, 1]\n[[device]]\nid = \"E1\"\ntype = \"t\"\nendpoint.a = { url = \"tcp://a\" }\n";
+    let (config, asked) = parse::parse_recording("f", text, &[]);
+    config.unwrap();
+    let is_table = |key: &String| asked.iter().any(|other| other.starts_with(&format!("{key}.")));
+    let accepted: std::collections::BTreeSet<String> = asked.iter().filter(|key| !is_table(key)).cloned().collect();
+    assert_eq!(accepted, documented());
+}
+
+#[test]
+fn the_example_of_a_fed_meter_is_as_the_contract_wants_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/mqtt-meter/ladekern.toml");
+    let config = load(&path, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.matches("://").count(), 1, "one broker URL in the file");
+    assert!(matches!(&config.mqtt.broker, Some(DefaultBroker::Url(url)) if url.to_string() == "mqtt://127.0.0.1:1883"));
+    assert_eq!(config.mqtt.publish, BrokerRef::Default);
+    let [meter] = config.devices.as_slice() else { panic!("{:?}", config.devices) };
+    assert_eq!((meter.id.as_str(), meter.device_type.as_str(), &meter.feed), ("M3", HTTP_INPUT, &BrokerRef::Default));
+}

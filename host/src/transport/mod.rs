@@ -2,6 +2,7 @@
 //! devices. What a device sees of a wire is an [`Endpoint`]; [`Transports`] hands them out.
 
 mod backoff;
+mod broker;
 mod endpoint;
 mod http;
 mod inbox;
@@ -10,6 +11,7 @@ mod mqtt;
 mod newest;
 mod transports;
 
+pub use broker::{BrokerError, EmbeddedBroker};
 pub use endpoint::*;
 pub use inbox::{Inbox, Overflow, WeakInbox};
 pub use modbus::BusStatus;

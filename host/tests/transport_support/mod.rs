@@ -1,5 +1,6 @@
 //! A Modbus server that is written by hand, so that it shares no mistake with the library under test: it answers,
 //! refuses, hesitates, hangs up and writes down what it was asked and when.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -123,8 +123,15 @@ async fn live(shared: Arc<Shared>, use_v5: bool) -> End {
     shared.will_changed.store(false, Ordering::Release);
     let will = lock(&shared.will).clone();
     let (client, mut link) = open(&shared.url, &shared.client_id, use_v5, will);
-    let mut life =
-        Life { shared: &shared, client, use_v5, connected: false, asked: VecDeque::new(), unanswered: HashMap::new() };
+    let mut life = Life {
+        shared: &shared,
+        client,
+        use_v5,
+        connected: false,
+        said_goodbye: false,
+        asked: VecDeque::new(),
+        unanswered: HashMap::new(),
+    };
     let end = life.drive(&mut link).await;
     let unsent = link.unsent();
     if !unsent.is_empty() {
@@ -139,6 +146,8 @@ struct Life<'a> {
     client: Client,
     use_v5: bool,
     connected: bool,
+    /// The link has been told to disconnect and takes nothing more.
+    said_goodbye: bool,
     /// Subscribe requests whose packet id is not known yet, in order.
     asked: VecDeque<Vec<(String, Qos)>>,
     unanswered: HashMap<u16, Vec<(String, Qos)>>,
@@ -148,7 +157,6 @@ impl Life<'_> {
     async fn drive(&mut self, link: &mut Link) -> End {
         let mut sweep = tokio::time::interval(SWEEP);
         let mut farewell: Option<Instant> = None;
-        let mut said_goodbye = false;
         loop {
             let result = {
                 // Never cancelled: the client library loses packets when it is.
@@ -161,6 +169,10 @@ impl Life<'_> {
                     }
                     if leaving && farewell.is_none() {
                         farewell = Some(Instant::now() + FAREWELL);
+                    }
+                    if leaving && !self.said_goodbye && self.shared.outbox().is_empty() {
+                        // Behind all that was handed over before: the link keeps the order.
+                        self.said_goodbye = self.client.disconnect();
                     }
                     let deadline = farewell.unwrap_or_else(|| Instant::now() + SWEEP);
                     tokio::select! {
@@ -181,10 +193,6 @@ impl Life<'_> {
                 Err(failure) => return End::Lost { failure, was_connected: self.connected },
             }
             self.feed();
-            let leaving = farewell.is_some() || self.shared.closing.load(Ordering::Acquire);
-            if leaving && !said_goodbye && link.inflight() == 0 && self.shared.outbox().is_empty() {
-                said_goodbye = self.client.disconnect();
-            }
         }
     }
 
@@ -259,7 +267,7 @@ impl Life<'_> {
 
     /// Hands to the link what it takes.
     fn feed(&mut self) {
-        if self.connected && self.feed_filters() {
+        if self.connected && !self.said_goodbye && self.feed_filters() {
             self.feed_messages();
         }
     }

@@ -170,14 +170,6 @@ impl Link {
         }
     }
 
-    /// Messages without an answer.
-    pub(super) fn inflight(&self) -> u16 {
-        match self {
-            Link::V4(link) => link.state.inflight(),
-            Link::V5(link) => link.state.inflight(),
-        }
-    }
-
     /// After the end: messages that were handed over and not acknowledged, in order.
     pub(super) fn unsent(&mut self) -> Vec<Outgoing> {
         match self {

@@ -191,7 +191,7 @@ fn limits(mut table: Reader<'_>) -> LimitsConfig {
         tables: table.read("tables", number(0..=131_072)),
         cpu: table.read("cpu_ms", number(1..=2_000)).map(Duration::from_millis),
         call_timeout: table.read("call_timeout_ms", number(1..=60_000)).map(Duration::from_millis),
-        log: table.read("log", number(0..=100_000)),
+        log: table.read("log", number(0..=1_000)),
         state: table.read("state", size(0..=1 << 20)),
         http_body: table.read("http_body", size(0..=4 << 20)),
     };

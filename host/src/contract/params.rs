@@ -4,9 +4,10 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::config::{DeviceConfig, DisablePolicy, LoadMode};
-use crate::site::{DeviceKind, Role, quantities};
+use crate::site::{DeviceKind, Role};
 
 use super::number::Number;
+use super::source::overdraft_ma;
 use super::{SiteView, VERSION};
 
 /// Volts to turn a current limit into the power that old clients read.
@@ -82,15 +83,6 @@ impl SiteView {
         self.config.circuits.first().and_then(|root| root.limit_ma.iter().min()).copied().unwrap_or(0)
     }
 
-    /// How far the house connection is over its limit now, in mA.
-    pub(super) fn overdraft(&self) -> f64 {
-        let Some(root) = self.config.circuits.first() else { return 0.0 };
-        let Some(status) = root.meter.as_ref().and_then(|id| self.status(id)) else { return 0.0 };
-        let measured = status.values.fresh_phases(quantities::CURRENT, status.not_before(self.snapshot.at));
-        let over = measured.into_iter().zip(root.limit_ma).filter_map(|(ma, limit)| Some(ma? - f64::from(limit)));
-        over.fold(0.0, f64::max).round()
-    }
-
     /// What the house connection leaves for wallboxes, in W.
     fn available(&self, powers: &Powers) -> f64 {
         let load = &self.config.load;
@@ -141,7 +133,7 @@ impl Params<'_> {
         map.serialize_entry("reserve_current", &load.reserve_ma)?;
         map.serialize_entry("overdraft_cur", &view.max_overdraft_ma)?;
         map.serialize_entry("max_overdraft_cur", &view.max_overdraft_ma)?;
-        map.serialize_entry("cur_overdraft", &Number(view.overdraft()))?;
+        map.serialize_entry("cur_overdraft", &overdraft_ma(&view.config, &view.plan))?;
         map.serialize_entry("max_total_power", &Number((3.0 * watts(total.into())).round()))?;
         map.serialize_entry("power_reserve", &Number((3.0 * watts(load.reserve_ma.into())).round()))?;
         map.serialize_entry("overdraft", &Number((3.0 * watts(view.max_overdraft_ma.into())).round()))?;

@@ -69,8 +69,8 @@ async fn remember_overdraft(
     }
 }
 
-/// How far the house connection is over its limit, in mA.
-fn overdraft_ma(config: &Config, view: &PlanView) -> u32 {
+/// How far the house connection is over its limit, in mA; 0 while nobody knows.
+pub(super) fn overdraft_ma(config: &Config, view: &PlanView) -> u32 {
     let Some(root) = config.circuits.first() else { return 0 };
     let circuit = view.plan.circuits.get(&CircuitId::from(root.id.as_str()));
     let measured = circuit.map(|circuit| circuit.measured.0).unwrap_or_default();

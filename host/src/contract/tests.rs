@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config;
+use crate::load::{CircuitPlan, Milliamps, PerPhase};
 use crate::site::{Board, Connector, Health, Measured, Moment, Outcome};
 
 const NOW: Moment = Moment(100_000);
@@ -253,7 +254,7 @@ type = "go-e"
     let view = view(
         text,
         &[
-            ("M1", &[("power.total", 1_000.0), ("current.l2", 23_000.0)]),
+            ("M1", &[("power.total", 1_000.0)]),
             ("M2", &[("power.total", 3_000.0)]),
             ("M3", &[("power.total", 200.0)]),
             ("M4", &[("power.total", 300.0)]),
@@ -264,11 +265,33 @@ type = "go-e"
         &json(&Params(&view)),
         // Available: (20 A * 50 % - 1 A) * 2 + (22 A * 50 % - 1 A) at 230 V, less the house's 2 000 W.
         json!({"grid_pwr": 1000, "prod_pwr": 3000, "cons_pwr": 2000, "cons_evse_power": 2000, "surplus_power": 1000,
-            "storage_home": -200, "storage_all": 300, "avail_evse_power": 4440, "cur_overdraft": 1000,
+            "storage_home": -200, "storage_all": 300, "avail_evse_power": 4440, "cur_overdraft": 0,
             "max_total_current": 20000, "reserve_current": 1000, "max_total_cur_prc": 50, "error_pwr": 0}),
     );
     check(&device(&view, "M3"), json!({"power_w": -200, "dev_type": "meter_battery"}));
     check(&device(&view, "E1"), json!({"dev_type": "evse_go_e"}));
+}
+
+#[test]
+fn an_overload_of_the_house_connection_is_told() {
+    let mut view = view(BOTH, &[]);
+    let ma = |values: [i64; 3]| PerPhase(values.map(Milliamps));
+    let circuit = CircuitPlan {
+        limit: ma([60_000; 3]),
+        measured: PerPhase([Some(Milliamps(62_000)), None, Some(Milliamps(64_500))]),
+        base: ma([0; 3]),
+        base_high: ma([0; 3]),
+        ledger: ma([0; 3]),
+        granted: ma([0; 3]),
+        stale: false,
+        over: PerPhase([false, false, true]),
+    };
+    let mut plan = PlanView::default();
+    plan.plan.circuits.insert("main".into(), circuit);
+    view.plan = Arc::new(plan);
+    view.max_overdraft_ma = 2_000;
+    // Against the limit of the file, 63 A, and not against what is usable of it.
+    check(&json(&Params(&view)), json!({"cur_overdraft": 1500, "max_overdraft_cur": 2000, "overdraft_cur": 2000}));
 }
 
 #[test]

@@ -171,4 +171,42 @@ mod tests {
             "wit/ has changed: cargo run --manifest-path plugins/bindgen/Cargo.toml, and commit what it writes"
         );
     }
+
+    /// The table that plugin authors read and the one that the host works with are one.
+    #[test]
+    fn the_documented_register_is_the_hosts() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let document = std::fs::read_to_string(root.join("docs/quantities.md")).unwrap();
+        let host = std::fs::read_to_string(root.join("host/src/site/quantity.rs")).unwrap();
+        let (_, register) = host.split_once("pub const REGISTER").unwrap();
+        let (register, _) = register.split_once("\n];").unwrap();
+        let entries = register.lines().filter_map(|line| line.trim().strip_prefix("(\"")?.strip_suffix("\"),"));
+        let entries: Vec<(&str, &str)> = entries.map(|entry| entry.split_once("\", Unit::").unwrap()).collect();
+        assert!(entries.len() > 20, "the register is read by its layout: {entries:?}");
+        let (_, readings) = document.split_once("## Readings").unwrap();
+        let (readings, _) = readings.split_once("\n## ").unwrap();
+        let rows: Vec<&str> = readings.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows.len(), entries.len());
+        for ((name, rest), row) in entries.into_iter().zip(rows) {
+            let (unit, meaning) = rest.split_once(", \"").unwrap();
+            let unit = match unit {
+                "Watt" => "W",
+                "VoltAmpere" => "VA",
+                "Var" => "var",
+                "Volt" => "V",
+                "Milliampere" => "mA",
+                "WattHour" => "Wh",
+                "Hertz" => "Hz",
+                "Percent" => "%",
+                "Second" => "s",
+                "Celsius" => "°C",
+                other => {
+                    assert_eq!(other, "One");
+                    "–"
+                }
+            };
+            let expected = format!("| `{name}` | {unit} | {meaning} |");
+            assert!(row.starts_with(&expected), "docs/quantities.md: expected {expected}, found {row}");
+        }
+    }
 }

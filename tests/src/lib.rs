@@ -6,6 +6,7 @@ pub mod guests;
 pub mod http;
 pub mod mosquitto;
 pub mod mqtt;
+pub mod rig;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

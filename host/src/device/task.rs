@@ -8,13 +8,13 @@ use tokio::sync::oneshot;
 use super::arrivals::{Arrivals, polled_stale_after};
 use super::guest::{Plugged, Step, Wired};
 use super::live::{Failure, Live, Polled, measured_at};
-use super::mailbox::{Answer, Mailbox, Request};
+use super::mailbox::{Mailbox, Request};
 use super::supervision::{Jitter, LONGEST_POLL, Permission, Supervisor};
 use super::swap::{self, Refused, Snapshot, Swapped, Trial};
 use super::writes::Writes;
 use crate::config::DeviceConfig;
 use crate::runtime::{CallError, DriverError};
-use crate::site::{Clock, Command, CommandError, Health, Measured, Moment, Outcome, StatusSender};
+use crate::site::{Clock, Command, CommandError, DeviceStatus, Health, Measured, Moment, Outcome, StatusSender};
 use crate::transport::Message;
 
 /// The mailbox of a device task.
@@ -49,6 +49,9 @@ pub struct Task {
     device: DeviceConfig,
     plugin: Option<Plugged>,
     status: StatusSender,
+    /// What is shown next.
+    draft: DeviceStatus,
+    edited: bool,
     clock: Clock,
     supervisor: Supervisor,
     live: Option<Live>,
@@ -81,10 +84,12 @@ impl Task {
         let mailbox = DeviceMailbox::default();
         let mut supervisor = Supervisor::new(parts.jitter);
         let plugin = parts.plugin.map_err(|reason| supervisor.missing(reason)).ok();
-        let task = Self {
+        let mut task = Self {
             mailbox: mailbox.clone(),
             device: parts.device,
             plugin,
+            draft: parts.status.status(),
+            edited: true,
             status: parts.status,
             clock: parts.clock,
             supervisor,
@@ -164,7 +169,12 @@ impl Task {
             }
             Request::Command(command, answers) => {
                 let result = self.command(command).await;
-                self.answer(answers, &result);
+                // Who got the answer may look at the board.
+                self.publish();
+                for answer in answers {
+                    // The asker may have gone; the command was carried out all the same.
+                    let _ = answer.send(result.clone());
+                }
             }
             Request::Swap(plugin) => self.swap(plugin).await,
             Request::Lose(reason) => self.lose(reason).await,
@@ -208,7 +218,7 @@ impl Task {
         self.live = Some(live);
         self.next = self.clock.now();
         self.wish = None;
-        self.status.update(|status| status.info = info);
+        self.edit(|status| status.info = info);
         self.arm_failsafe().await;
     }
 
@@ -264,13 +274,13 @@ impl Task {
             self.wish = Some(wish);
         }
         self.writes.saw(&outcome);
-        self.status.update(|status| status.values.merge(outcome, at));
+        self.edit(|status| status.values.merge(outcome, at));
     }
 
     fn succeeded(&mut self) {
         self.supervisor.success(self.clock.now());
         self.health = Health::Running;
-        self.status.update(|status| {
+        self.edit(|status| {
             status.successes = status.successes.saturating_add(1);
             status.failing_since = None;
         });
@@ -310,16 +320,16 @@ impl Task {
                 self.plugin = Some(previous);
                 self.supervisor.reset();
                 self.next = now;
-                self.status.update(|status| status.update_failed = Some(text));
+                self.edit(|status| status.update_failed = Some(text));
             }
             None => self.supervisor.fault(now, reason),
         }
     }
 
-    fn note_error(&self, text: &str) {
+    fn note_error(&mut self, text: &str) {
         let now = self.clock.now();
         tracing::debug!(device = %self.device.id, error = text, "exchange failed");
-        self.status.update(|status| {
+        self.edit(|status| {
             status.errors = status.errors.saturating_add(1);
             status.last_error = text.to_owned();
             status.failing_since.get_or_insert(now);
@@ -343,6 +353,7 @@ impl Task {
             }
         }
         for step in steps {
+            let Some(live) = &mut self.live else { break };
             match live.step(step).await {
                 Ok(()) => {
                     let now = self.clock.now();
@@ -355,7 +366,7 @@ impl Task {
                         Step::SetPhases(_) | Step::WakeUp => None,
                     };
                     if let Some(value) = accepted {
-                        self.status.update(|status| status.commanded = Some(Measured { value, at: now }));
+                        self.edit(|status| status.commanded = Some(Measured { value, at: now }));
                     }
                 }
                 Err(error) => {
@@ -397,20 +408,13 @@ impl Task {
         }
     }
 
-    fn answer(&self, answers: Vec<Answer>, result: &Result<(), CommandError>) {
-        for answer in answers {
-            // The asker may have gone; the command was carried out all the same.
-            let _ = answer.send(result.clone());
-        }
-    }
-
     // === Changes of plugin and binding ===
 
     async fn swap(&mut self, plugin: Plugged) {
         let Some(old) = &mut self.live else { return self.start_with(plugin) };
         if old.artefact.fingerprint() == plugin.fingerprint() {
             // The file that runs was put back in the place of a bad one.
-            self.status.update(|status| status.update_failed = None);
+            self.edit(|status| status.update_failed = None);
             return;
         }
         match swap::swap(old, &plugin, &self.device, self.last_message.as_ref(), self.clock).await {
@@ -422,7 +426,7 @@ impl Task {
             }
             Err(Refused { reason, old_died, .. }) => {
                 tracing::warn!(device = %self.device.id, %reason, "the new plugin was not taken into use");
-                self.status.update(|status| status.update_failed = Some(reason));
+                self.edit(|status| status.update_failed = Some(reason));
                 if let Some(died) = old_died {
                     self.failed(Failure::Fault(died));
                 }
@@ -438,7 +442,7 @@ impl Task {
         self.supervisor.reset();
         self.health = Health::Starting;
         self.next = self.clock.now();
-        self.status.update(|status| status.update_failed = None);
+        self.edit(|status| status.update_failed = None);
     }
 
     /// A plugin that runs goes on; one that never ran at least says why.
@@ -446,7 +450,7 @@ impl Task {
         if self.plugin.is_none() {
             self.supervisor.missing(reason);
         } else {
-            self.status.update(|status| status.update_failed = Some(reason));
+            self.edit(|status| status.update_failed = Some(reason));
         }
     }
 
@@ -459,7 +463,7 @@ impl Task {
         // The old instance fell just now, without `close`. Its faults are not those of the new one.
         self.supervisor.reset();
         self.trial = Some(trial);
-        self.status.update(|status| status.update_failed = None);
+        self.edit(|status| status.update_failed = None);
         for (outcome, at) in canary.outcomes {
             self.take_outcome(outcome, at);
         }
@@ -499,7 +503,7 @@ impl Task {
             self.wired = Wired::default();
             self.last_message = None;
             self.arrivals = Arrivals::default();
-            self.status.update(|status| {
+            self.edit(|status| {
                 status.values = crate::site::Values::default();
                 status.commanded = None;
             });
@@ -572,16 +576,20 @@ impl Task {
         self.plugin.as_ref().map(|plugin| plugin.label()).unwrap_or_default()
     }
 
-    fn publish(&self) {
+    fn edit(&mut self, change: impl FnOnce(&mut DeviceStatus)) {
+        change(&mut self.draft);
+        self.edited = true;
+    }
+
+    /// Shows what happened, all of it at once: no reader sees a reading without its success.
+    fn publish(&mut self) {
         let (health, driver, stale_after) = (self.present_health(), self.driver_label(), self.stale_after());
-        let present = self.status.status();
+        let draft = &mut self.draft;
         // Readers are woken by a change only.
-        if present.health != health || present.driver != driver || present.stale_after != stale_after {
-            self.status.update(|status| {
-                status.health = health;
-                status.driver = driver;
-                status.stale_after = stale_after;
-            });
+        if self.edited || draft.health != health || draft.driver != driver || draft.stale_after != stale_after {
+            (draft.health, draft.driver, draft.stale_after) = (health, driver, stale_after);
+            self.status.update(|status| status.clone_from(draft));
+            self.edited = false;
         }
     }
 }

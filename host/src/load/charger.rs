@@ -38,6 +38,8 @@ pub(super) struct ChargerMemory {
     reachable: bool,
     measuring: bool,
     over_since: Option<Moment>,
+    /// What it last drew above a setting that it had had the time to obey.
+    habit: PerPhase<Milliamps>,
     under_since: Option<Moment>,
     demand: Option<Milliamps>,
     idle_since: Option<Moment>,
@@ -54,8 +56,10 @@ pub(super) struct Watch {
     pub counted: PerPhase<Milliamps>,
     /// What it draws above what it was told and what no pending reduction explains, per phase.
     pub excess: PerPhase<Milliamps>,
-    /// What is certainly its own draw in a meter's sample of about now.
+    /// What is its own draw in a meter's sample of about now.
     pub surely: PerPhase<Milliamps>,
+    /// The same by its latest measurement alone.
+    pub latest: PerPhase<Milliamps>,
     /// The most that may be its own draw in such a sample.
     pub perhaps: PerPhase<Milliamps>,
     /// What it would like.
@@ -207,7 +211,7 @@ impl ChargerMemory {
     }
 
     /// What it counts with: for giving current to others, as excess, and as its part in a meter's sample.
-    fn count(&self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
+    fn count(&mut self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
         let setting = watch.setting;
         // A limit above ours that the wallbox itself reports: somebody else talks to it too. A paused one often
         // reports the limit it would have if it were not paused, which says nothing.
@@ -215,14 +219,23 @@ impl ChargerMemory {
         let bound = self.bound(setting).max(reported);
         let drawn = charger.draws();
         let moving = self.changed.is_some_and(|at| now.0 < at.0.saturating_add(tuning.release_hold_ms));
+        // While a car may still be on its way down, what it draws above its setting says nothing; its habit does.
         let explained = !self.releases.is_empty() && !watch.not_following && !watch.not_accepting;
+        if !charger.connector.plugged() && charger.connector != Connector::Unknown {
+            self.habit = PerPhase::default();
+        }
         for phase in Phase::ALL {
             let (told, most) = if charger.uses(phase) { (setting, bound) } else { Default::default() };
             watch.counted[phase] = most.max(drawn[phase]);
             let stuck = if watch.not_accepting { most } else { Milliamps::ZERO };
             let above = (drawn[phase].max(stuck) - told).at_least_zero();
-            watch.excess[phase] = if explained { Milliamps::ZERO } else { above };
+            if !explained {
+                self.habit[phase] = above;
+            }
+            watch.excess[phase] = self.habit[phase];
             watch.surely[phase] = self.own_part(charger, phase, setting);
+            let latest = self.recent.last().map(|drawn| drawn.value[phase]);
+            watch.latest[phase] = latest.unwrap_or(watch.surely[phase]);
             watch.perhaps[phase] = if moving { watch.surely[phase].max(told) } else { watch.surely[phase] };
         }
     }

@@ -75,6 +75,22 @@ async fn what_waited_for_the_broker_arrives_in_order() {
     for value in 0..500 {
         assert_eq!(next(&echo).await.payload, format!("{value}"));
     }
+    // Far more than the link takes at once.
+    for value in 0..5000 {
+        ours.publish("ordered", format!("{value}"), Qos::AtMostOnce, false).await.unwrap();
+    }
+    for value in 0..5000 {
+        assert_eq!(next(&echo).await.payload, format!("{value}"));
+    }
+}
+
+#[tokio::test]
+async fn a_handle_keeps_its_connection_without_the_registry() {
+    let broker = Mosquitto::start().await;
+    let ours = transports("ours").mqtt(&broker.url(false));
+    let inbox = subscribed(&ours, "a", Qos::AtMostOnce).await;
+    ours.publish_latest("a", "x", false);
+    assert_eq!(next(&inbox).await.payload, "x");
 }
 
 #[tokio::test]

@@ -63,10 +63,10 @@ struct BusEntry {
     user: Weak<User>,
 }
 
-/// Held by everything that uses one wire; its drop is the sign to look whether the wire is still needed.
+/// Held by everything that uses one wire, together with the registry, which in turn holds it weakly. Its drop is the
+/// sign to look whether the wire is still needed.
 struct User {
-    inner: Weak<Inner>,
-    io: Handle,
+    inner: Arc<Inner>,
     wire: Used,
 }
 
@@ -78,15 +78,14 @@ enum Used {
 
 impl Drop for User {
     fn drop(&mut self) {
-        self.io.spawn(let_go(self.inner.clone(), self.wire.clone()));
+        self.inner.io.spawn(let_go(self.inner.clone(), self.wire.clone()));
     }
 }
 
 /// Closes a wire after [`LINGER`] unless it is used again.
-async fn let_go(inner: Weak<Inner>, wire: Used) {
+async fn let_go(inner: Arc<Inner>, wire: Used) {
     loop {
         tokio::time::sleep(LINGER).await;
-        let Some(inner) = inner.upgrade() else { return };
         if inner.close_unused(&wire) {
             return;
         }
@@ -269,7 +268,7 @@ impl Inner {
     }
 }
 
-/// Without the registry nobody would notice the last user of a wire.
+/// Neither a handle nor a wire that lingers is left.
 impl Drop for Inner {
     fn drop(&mut self) {
         lock(&self.buses).values().for_each(|entry| entry.bus.close());
@@ -277,9 +276,8 @@ impl Drop for Inner {
     }
 }
 
-/// Users hold the registry weakly: a forgotten endpoint must not keep it alive.
 fn user(inner: &Arc<Inner>, wire: Used) -> Arc<User> {
-    Arc::new(User { inner: Arc::downgrade(inner), io: inner.io.clone(), wire })
+    Arc::new(User { inner: inner.clone(), wire })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -276,7 +276,7 @@ impl Life<'_> {
     fn feed_filters(&mut self) -> bool {
         let mut routes = self.shared.routes();
         loop {
-            let filters = routes.to_ask(FILTERS_PER_REQUEST);
+            let filters = routes.take_unasked(FILTERS_PER_REQUEST);
             if filters.is_empty() {
                 break;
             }
@@ -298,12 +298,7 @@ impl Life<'_> {
     fn feed_messages(&mut self) {
         let mut outbox = self.shared.outbox();
         let waited = outbox.ordered_len();
-        while let Some(message) = outbox.pop() {
-            if let Err(message) = self.client.publish(message) {
-                outbox.put_back(vec![message]);
-                break;
-            }
-        }
+        outbox.feed(|message| self.client.publish(message));
         if outbox.ordered_len() < waited {
             self.shared.room.notify_waiters();
         }

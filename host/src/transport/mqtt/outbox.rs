@@ -58,22 +58,38 @@ impl Outbox {
         self.ordered.push_back(message);
     }
 
-    /// The next message; what keeps its order goes first.
-    pub(crate) fn pop(&mut self) -> Option<Outgoing> {
-        self.ordered.pop_front().or_else(|| self.latest.pop())
+    /// Hands over messages as long as `take` does not give them back; what keeps its order goes first.
+    pub(crate) fn feed(&mut self, mut take: impl FnMut(Outgoing) -> Result<(), Outgoing>) {
+        while let Some(message) = self.ordered.pop_front() {
+            if let Err(message) = take(message) {
+                self.ordered.push_front(message);
+                return;
+            }
+        }
+        while let Some(message) = self.latest.pop() {
+            if let Err(message) = take(message) {
+                self.put_back_latest(message);
+                return;
+            }
+        }
     }
 
-    /// Puts back what was taken and not sent. A measurement that was superseded in the meantime is forgotten.
+    /// Puts back what was handed over and lost with its connection: QoS 1 and 2 in their order, of QoS 0 the newest
+    /// per topic unless it was superseded in the meantime.
     pub(crate) fn put_back(&mut self, messages: Vec<Outgoing>) {
         for message in messages.into_iter().rev() {
-            if message.qos != Qos::AtMostOnce {
+            if message.qos == Qos::AtMostOnce {
+                self.put_back_latest(message);
+            } else {
                 self.ordered.push_front(message);
-                continue;
             }
-            let key = self.hasher.hash_one(message.topic.as_str());
-            if self.latest.find(key, |waiting| waiting.topic == message.topic).is_none() {
-                self.latest.push_back(key, message);
-            }
+        }
+    }
+
+    fn put_back_latest(&mut self, message: Outgoing) {
+        let key = self.hasher.hash_one(message.topic.as_str());
+        if self.latest.find(key, |waiting| waiting.topic == message.topic).is_none() {
+            self.latest.push_back(key, message);
         }
     }
 }
@@ -86,10 +102,34 @@ mod tests {
         Outgoing { topic: topic.to_owned(), payload: payload.to_owned().into(), qos, retain: false }
     }
 
+    /// What a link takes that has room for `most`.
+    fn take(outbox: &mut Outbox, most: usize) -> Vec<String> {
+        let mut taken = Vec::new();
+        outbox.feed(|message| {
+            if taken.len() == most {
+                return Err(message);
+            }
+            taken.push(format!("{}={}", message.topic, String::from_utf8_lossy(&message.payload)));
+            Ok(())
+        });
+        taken
+    }
+
     fn drain(outbox: &mut Outbox) -> Vec<String> {
-        std::iter::from_fn(|| outbox.pop())
-            .map(|m| format!("{}={}", m.topic, String::from_utf8_lossy(&m.payload)))
-            .collect()
+        take(outbox, usize::MAX)
+    }
+
+    #[test]
+    fn what_a_full_link_does_not_take_stays_in_its_place() {
+        let mut outbox = Outbox::default();
+        for value in ["1", "2", "3"] {
+            outbox.push_ordered(message("c", value, Qos::AtMostOnce));
+        }
+        outbox.push_latest(message("get/M1", "x", Qos::AtMostOnce));
+        assert_eq!(take(&mut outbox, 1), ["c=1"]);
+        assert_eq!(take(&mut outbox, 2), ["c=2", "c=3"]);
+        assert_eq!(take(&mut outbox, 0), Vec::<String>::new());
+        assert_eq!(take(&mut outbox, 5), ["get/M1=x"]);
     }
 
     #[test]
@@ -126,6 +166,6 @@ mod tests {
             outbox.push_latest(message(&n.to_string(), "", Qos::AtMostOnce));
         }
         assert_eq!(outbox.latest.len(), MOST_TOPICS);
-        assert_eq!(outbox.pop().map(|m| m.topic), Some("10".to_owned()));
+        assert_eq!(take(&mut outbox, 1), ["10="]);
     }
 }

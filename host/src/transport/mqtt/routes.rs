@@ -94,7 +94,7 @@ impl Routes {
     }
 
     /// At most `most` filters the broker has to be asked for; they count as asked from now on.
-    pub(crate) fn to_ask(&mut self, most: usize) -> Vec<(String, Qos)> {
+    pub(crate) fn take_unasked(&mut self, most: usize) -> Vec<(String, Qos)> {
         let untold = self.filters_mut().filter(|(_, filter)| filter.told == Told::No).take(most);
         untold
             .map(|(name, filter)| {
@@ -200,23 +200,23 @@ mod tests {
         let (a, b) = (inbox(), inbox());
         routes.add("set/#", Qos::AtMostOnce, "a", "", a.downgrade());
         routes.add("set/#", Qos::AtLeastOnce, "b", "", b.downgrade());
-        assert_eq!(routes.to_ask(10), [("set/#".to_owned(), Qos::AtLeastOnce)]);
-        assert_eq!(routes.to_ask(10), []);
+        assert_eq!(routes.take_unasked(10), [("set/#".to_owned(), Qos::AtLeastOnce)]);
+        assert_eq!(routes.take_unasked(10), []);
         assert!(!routes.all_answered());
         routes.answered("set/#");
         assert!(routes.all_answered());
 
         routes.add("set/#", Qos::AtMostOnce, "c", "", a.downgrade());
-        assert_eq!(routes.to_ask(10).len(), 1);
+        assert_eq!(routes.take_unasked(10).len(), 1);
         routes.add("set/#", Qos::AtMostOnce, "d", "", a.downgrade());
         routes.answered("set/#");
         assert!(!routes.all_answered(), "the answer was to the question before the last reader");
 
         routes.forget_broker();
-        let asked = routes.to_ask(10);
+        let asked = routes.take_unasked(10);
         assert_eq!(asked.len(), 1);
         routes.not_asked(&asked);
-        assert_eq!(routes.to_ask(10), asked);
+        assert_eq!(routes.take_unasked(10), asked);
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
         let (a, b) = (inbox(), inbox());
         routes.add("x", Qos::AtMostOnce, "a", "", a.downgrade());
         routes.add("y/#", Qos::AtMostOnce, "b", "", b.downgrade());
-        routes.to_ask(10);
+        routes.take_unasked(10);
         drop(b);
         routes.sweep();
         assert_eq!(routes.take_abandoned(), Some("y/#".to_owned()));

@@ -38,8 +38,6 @@ pub(super) struct ChargerMemory {
     reachable: bool,
     measuring: bool,
     over_since: Option<Moment>,
-    /// What it last drew above a setting that it had had the time to obey.
-    habit: PerPhase<Milliamps>,
     under_since: Option<Moment>,
     demand: Option<Milliamps>,
     idle_since: Option<Moment>,
@@ -56,10 +54,8 @@ pub(super) struct Watch {
     pub counted: PerPhase<Milliamps>,
     /// What it draws above what it was told and what no pending reduction explains, per phase.
     pub excess: PerPhase<Milliamps>,
-    /// What is its own draw in a meter's sample of about now.
+    /// What is certainly its own draw in a meter's sample of about now.
     pub surely: PerPhase<Milliamps>,
-    /// The same by its latest measurement alone.
-    pub latest: PerPhase<Milliamps>,
     /// The most that may be its own draw in such a sample.
     pub perhaps: PerPhase<Milliamps>,
     /// What it would like.
@@ -86,7 +82,7 @@ impl ChargerMemory {
             return self.watch_silent(charger, lost);
         }
         if !self.reachable {
-            self.meet(charger, now);
+            self.meet(charger, now, tuning);
         }
         self.note_sample(charger, tuning);
         let setting = self.setting.unwrap_or_default();
@@ -139,9 +135,13 @@ impl ChargerMemory {
 
     /// It answers for the first time, or again. What it may have done meanwhile counts until it has accepted a
     /// command; the command goes out at once because nothing is noted as sent.
-    fn meet(&mut self, charger: &Charger, now: Moment) {
-        let silent = self.watch_silent(charger, false);
-        let from = silent.counted.0.into_iter().max().unwrap_or_default();
+    fn meet(&mut self, charger: &Charger, now: Moment, tuning: &Tuning) {
+        let known = self.setting.is_some();
+        let silent = self.watch_silent(charger, false).counted.0.into_iter().max().unwrap_or_default();
+        let drawn = charger.draws().highest();
+        // Of a wallbox nobody has told anything yet, its own word counts for what it may draw until it obeys us: one
+        // that is switched off, or set to little, need not be reserved its maximum for.
+        let from = if known { silent } else { charger.follows.map_or(silent, |limit| limit.max(drawn)) };
         let setting = match self.setting {
             Some(setting) => setting,
             // Nobody knows what it was told before this program started. What it draws now may go on; what it does
@@ -149,12 +149,15 @@ impl ChargerMemory {
             None => first_setting(charger),
         };
         if from > setting {
-            let drew_more = charger.draws().highest() > setting;
+            let drew_more = drawn > setting;
             self.releases.push(Release { from, to: setting, sent: now, accepted: None, drew_more });
         }
+        // A pilot that was off has nothing to settle.
+        let at_rest = !known && charger.follows == Some(Milliamps::ZERO) && drawn < DRAWS_NOTHING;
+        let changed = if at_rest { Moment(now.0.saturating_sub(tuning.settle_ms)) } else { now };
         self.reachable = true;
         self.setting = Some(setting);
-        (self.sent, self.accepted, self.changed) = (None, false, Some(self.changed.unwrap_or(now)));
+        (self.sent, self.accepted, self.changed) = (None, false, Some(self.changed.unwrap_or(changed)));
     }
 
     fn note_sample(&mut self, charger: &Charger, tuning: &Tuning) {
@@ -211,7 +214,7 @@ impl ChargerMemory {
     }
 
     /// What it counts with: for giving current to others, as excess, and as its part in a meter's sample.
-    fn count(&mut self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
+    fn count(&self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
         let setting = watch.setting;
         // A limit above ours that the wallbox itself reports: somebody else talks to it too. A paused one often
         // reports the limit it would have if it were not paused, which says nothing.
@@ -219,23 +222,14 @@ impl ChargerMemory {
         let bound = self.bound(setting).max(reported);
         let drawn = charger.draws();
         let moving = self.changed.is_some_and(|at| now.0 < at.0.saturating_add(tuning.release_hold_ms));
-        // While a car may still be on its way down, what it draws above its setting says nothing; its habit does.
         let explained = !self.releases.is_empty() && !watch.not_following && !watch.not_accepting;
-        if !charger.connector.plugged() && charger.connector != Connector::Unknown {
-            self.habit = PerPhase::default();
-        }
         for phase in Phase::ALL {
             let (told, most) = if charger.uses(phase) { (setting, bound) } else { Default::default() };
             watch.counted[phase] = most.max(drawn[phase]);
             let stuck = if watch.not_accepting { most } else { Milliamps::ZERO };
             let above = (drawn[phase].max(stuck) - told).at_least_zero();
-            if !explained {
-                self.habit[phase] = above;
-            }
-            watch.excess[phase] = self.habit[phase];
+            watch.excess[phase] = if explained { Milliamps::ZERO } else { above };
             watch.surely[phase] = self.own_part(charger, phase, setting);
-            let latest = self.recent.last().map(|drawn| drawn.value[phase]);
-            watch.latest[phase] = latest.unwrap_or(watch.surely[phase]);
             watch.perhaps[phase] = if moving { watch.surely[phase].max(told) } else { watch.surely[phase] };
         }
     }

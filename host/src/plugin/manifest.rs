@@ -214,11 +214,14 @@ fn slots(table: Reader<'_>) -> BTreeMap<String, Slot> {
         let about = slot.read("about", reader::owned).unwrap_or_default();
         let optional = slot.read("optional", reader::boolean).unwrap_or_default();
         let Some(kind) = kind else { continue };
-        if kind != SlotKind::Modbus {
-            for key in ["default_port", "default_unit"] {
-                if slot.peek(key).is_some() {
-                    slot.error(key, format!("belongs to slots of kind \"modbus\", this one is \"{kind}\""));
-                }
+        // A broker's port is the user's business, and only Modbus knows units.
+        let foreign = [
+            ("default_port", "\"modbus\" or \"http\"", !matches!(kind, SlotKind::Modbus | SlotKind::Http)),
+            ("default_unit", "\"modbus\"", kind != SlotKind::Modbus),
+        ];
+        for (key, kinds, foreign) in foreign {
+            if foreign && slot.peek(key).is_some() {
+                slot.error(key, format!("belongs to slots of kind {kinds}, this one is \"{kind}\""));
             }
         }
         slot.finish(|_, _| None);

@@ -91,13 +91,14 @@ impl Registry {
     }
 }
 
-/// The folders below `dirs` that hold a manifest, the first of each name only, sorted by name.
+/// The folders below `dirs` that hold a manifest, the first of each name only, sorted by name. A folder with a
+/// `Cargo.toml` is a plugin's source, not an installed plugin.
 pub async fn plugin_folders(dirs: &[PathBuf]) -> Vec<PathBuf> {
     let dirs = dirs.to_vec();
     let task = tokio::task::spawn_blocking(move || {
         let mut found = BTreeMap::new();
         for entry in dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten() {
-            if entry.path().join(MANIFEST_FILE).is_file() {
+            if entry.path().join(MANIFEST_FILE).is_file() && !entry.path().join("Cargo.toml").exists() {
                 found.entry(entry.file_name()).or_insert_with(|| entry.path());
             }
         }

@@ -1,2 +1,5 @@
-//! The daemon.
-fn main() {}
+//! The daemon `ladekern`: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    ladekern::cli::main()
+}

@@ -5,7 +5,7 @@ pub mod arrivals;
 pub mod guest;
 pub mod http_input;
 pub mod installed;
-mod live;
+pub mod live;
 pub mod mailbox;
 pub mod manager;
 pub mod supervision;

@@ -7,4 +7,4 @@ mod keys;
 mod parse;
 
 pub use keys::expected_keys;
-pub use parse::{Sample, SampleError};
+pub use parse::{HttpAnswer, ModbusBlock, MqttMessage, Sample, SampleError};

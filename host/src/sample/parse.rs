@@ -173,7 +173,7 @@ fn modbus_block(json: &Value) -> Result<ModbusBlock, SampleError> {
 
 fn registers(hex: &str) -> Result<Vec<u16>, SampleError> {
     let digits: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
-    if digits.len() % 4 != 0 {
+    if !digits.len().is_multiple_of(4) {
         return Err(malformed(format!("\"hex\" has {} digits; a register has four", digits.len())));
     }
     digits

@@ -15,5 +15,6 @@ pub use broker::{BrokerError, EmbeddedBroker};
 pub use endpoint::*;
 pub use inbox::{Inbox, Overflow, WeakInbox};
 pub use modbus::BusStatus;
+pub(crate) use mqtt::topic_matches;
 pub use mqtt::{BrokerState, BrokerStatus, MAX_PAYLOAD, MqttConnection};
 pub use transports::{TransportError, Transports};

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 pub(super) use connection::run;
 pub(super) use endpoint::MqttEndpoint;
+pub(crate) use topic::matches as topic_matches;
 
 use self::outbox::{Outbox, Outgoing};
 use self::routes::Routes;

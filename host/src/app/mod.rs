@@ -1,0 +1,225 @@
+//! The daemon: puts the parts together in the order in which they need each other, keeps them in step with the
+//! configuration file and the plugin folders, and takes them apart again. Decides nothing else.
+
+mod check;
+mod files;
+mod reload;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub use check::{Report, check};
+pub use files::{StateDir, plugin_folders};
+
+use crate::config::{self, BrokerUrl, Config, DefaultBroker, Override};
+use crate::contract::mqtt::{self, ContractMqtt};
+use crate::contract::{SiteSource, SiteView};
+use crate::control::{self, ControlHandle};
+use crate::device::http_input::Feeds;
+use crate::device::installed::Services;
+use crate::device::manager::{Devices, DevicesParts};
+use crate::plugin::Registry;
+use crate::runtime::{Runtime, RuntimeOptions};
+use crate::site::{Board, Clock};
+use crate::store::{DriverState, serial};
+use crate::transport::{BrokerStatus, BusStatus, EmbeddedBroker, Transports};
+use crate::web::{self, WebState};
+
+/// Exit code of a program whose configuration cannot be used (`EX_USAGE` of sysexits).
+pub const EXIT_CONFIG: u8 = 64;
+
+/// Where a site's files are, and what the command line lays over its configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `ladekern.toml`.
+    pub config: PathBuf,
+    /// `None`: `state/` beside the configuration.
+    pub state: Option<PathBuf>,
+    /// In force for this run, also across reloads of the file.
+    pub overrides: Vec<Override>,
+    /// Further plugin folders, after `plugins/` beside the configuration.
+    pub plugins: Vec<PathBuf>,
+}
+
+/// A running daemon. [`App::stop`] leaves every device in a safe state; dropping it does not.
+pub struct App {
+    address: SocketAddr,
+    plugin_dirs: Vec<PathBuf>,
+    source: SiteSource,
+    transports: Transports,
+    devices: Devices,
+    control: ControlHandle,
+    contract: ContractMqtt,
+    web: Web,
+    reload: reload::Reload,
+    broker: Option<EmbeddedBroker>,
+    // Guests run as long as this lives.
+    _runtime: Arc<Runtime>,
+}
+
+impl App {
+    /// Starts everything. Returns as soon as the HTTP server listens and the devices have been told to start; no
+    /// device, broker or plugin can keep it from returning. Plugins are compiled meanwhile.
+    ///
+    /// # Errors
+    /// [`config::ConfigErrors`] (downcast it for the exit code), a state directory or a port that cannot be used.
+    pub async fn start(options: &Options) -> anyhow::Result<App> {
+        let config = config::load(&options.config, &options.overrides)?;
+        let listen = config.http.listen;
+        let listener =
+            TcpListener::bind(listen).await.with_context(|| format!("http.listen: cannot listen on {listen}"))?;
+        let address = listener.local_addr()?;
+        let broker = start_broker(&config).await?;
+        let state = StateDir::open(options)?;
+        let clock = Clock::start();
+        let serial: Arc<str> =
+            serial(state.path()).with_context(|| format!("the serial number in {}", state.path().display()))?.into();
+        let default_broker = default_broker(&config, broker.as_ref());
+        let io = tokio::runtime::Handle::current();
+        let transports = Transports::new(io, clock, default_broker, format!("ladekern-{serial}-1"));
+        let runtime = Runtime::new(&RuntimeOptions { cache_dir: Some(state.cache()), ..RuntimeOptions::default() })?;
+        let registry = Arc::new(Registry::new(Arc::clone(&runtime)));
+        let plugin_dirs = plugin_folders(Some(&options.config), &options.plugins);
+        let board = Board::default();
+        let feeds = Feeds::default();
+        let driver_state = DriverState::open(state.path())?;
+        let services = Services { wires: Arc::new(transports.clone()), state: driver_state, clock, log_tap: None };
+        let parts = DevicesParts {
+            registry: Arc::clone(&registry),
+            plugin_dirs: plugin_dirs.clone(),
+            broken: Vec::new(),
+            services,
+            board: board.clone(),
+            feeds: feeds.clone(),
+        };
+        let devices = Devices::start(parts, &config).await;
+        let (config_sender, config) = watch::channel(Arc::new(config));
+        let control = control::spawn(board.clone(), Arc::new(devices.clone()), clock, config.clone());
+        let source = SiteSource::new(board, config, control.plan(), clock, serial);
+        let web = Web::start(listener, WebState { source: source.clone(), feeds: feeds.clone() });
+        let contract = mqtt::spawn(source.clone(), feeds, transports.clone());
+        let (transports_of_reload, devices_of_reload) = (transports.clone(), devices.clone());
+        let followers = reload::Followers {
+            registry,
+            transports: transports_of_reload,
+            devices: devices_of_reload,
+            config: config_sender,
+        };
+        let reload = reload::start(options, &plugin_dirs, followers).await;
+        Ok(App {
+            address,
+            plugin_dirs,
+            source,
+            transports,
+            devices,
+            control,
+            contract,
+            web,
+            reload,
+            broker,
+            _runtime: runtime,
+        })
+    }
+
+    /// Where the HTTP server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The embedded broker, if one runs.
+    #[must_use]
+    pub fn embedded_broker(&self) -> Option<BrokerUrl> {
+        self.broker.as_ref().map(EmbeddedBroker::url)
+    }
+
+    /// The folders that are searched for plugins and watched.
+    pub fn plugin_dirs(&self) -> impl Iterator<Item = &Path> {
+        self.plugin_dirs.iter().map(PathBuf::as_path)
+    }
+
+    /// Configuration, devices and plan at this moment.
+    #[must_use]
+    pub fn view(&self) -> SiteView {
+        self.source.view()
+    }
+
+    /// All devices.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// The Modbus buses in use.
+    #[must_use]
+    pub fn buses(&self) -> Vec<BusStatus> {
+        self.transports.buses()
+    }
+
+    /// The brokers in use.
+    #[must_use]
+    pub fn brokers(&self) -> Vec<BrokerStatus> {
+        self.transports.brokers()
+    }
+
+    /// Ends control as `load.disable_policy` says, closes the devices, says goodbye to brokers and clients.
+    pub async fn stop(self) {
+        drop(self.reload);
+        self.control.shutdown().await;
+        self.devices.shutdown().await;
+        self.contract.shutdown().await;
+        self.web.stop().await;
+        self.transports.shutdown().await;
+        if let Some(broker) = self.broker {
+            broker.stop().await;
+        }
+    }
+}
+
+/// The running HTTP server.
+struct Web {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Web {
+    fn start(listener: TcpListener, state: WebState) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            // An error means that the app has gone without a word; then there is nothing left to show.
+            let shutdown = async move { drop(stopped.await) };
+            if let Err(error) = web::serve(listener, state, shutdown).await {
+                tracing::error!("the HTTP server broke down: {error}");
+            }
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(self) {
+        // An error means that the server has ended already.
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+async fn start_broker(config: &Config) -> anyhow::Result<Option<EmbeddedBroker>> {
+    if config.mqtt.broker != Some(DefaultBroker::Embedded) {
+        return Ok(None);
+    }
+    let broker = EmbeddedBroker::start(config.mqtt.embedded_listen).await.context("mqtt.embedded_listen")?;
+    Ok(Some(broker))
+}
+
+fn default_broker(config: &Config, embedded: Option<&EmbeddedBroker>) -> Option<BrokerUrl> {
+    match &config.mqtt.broker {
+        Some(DefaultBroker::Url(url)) => Some(url.clone()),
+        Some(DefaultBroker::Embedded) => embedded.map(EmbeddedBroker::url),
+        None => None,
+    }
+}

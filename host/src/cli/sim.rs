@@ -1,0 +1,71 @@
+//! `ladekern sim home`: the simulated devices of `examples/home` alone, on the ports that its configuration names.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ladekern_sim::home::{Home, HomeOptions, Ports, demo_script};
+
+/// Arguments of `ladekern sim`.
+#[derive(Debug, Args)]
+pub struct SimArgs {
+    /// Which site.
+    site: SimSite,
+    /// The broker the grid meter publishes to.
+    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
+    broker: String,
+    /// End by itself after this time (`20s`, `5m`); without it the simulation runs until Ctrl-C.
+    #[arg(long, value_name = "TIME", value_parser = super::duration)]
+    duration: Option<Duration>,
+    /// Take free ports where those of the example are in use.
+    #[arg(long)]
+    avoid_busy: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SimSite {
+    /// Grid meter, photovoltaic meter and two wallboxes behind a 35 A main fuse.
+    Home,
+}
+
+/// A day: the script repeats until then, and nobody watches a simulation for longer.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn run(args: &SimArgs) -> anyhow::Result<ExitCode> {
+    let SimSite::Home = args.site;
+    super::block_on(async {
+        let options = HomeOptions {
+            broker: Some(args.broker.clone()),
+            ports: Ports::EXAMPLE,
+            avoid_busy: args.avoid_busy,
+            script: demo_script(args.duration.unwrap_or(LONGEST)),
+            ..HomeOptions::default()
+        };
+        let home = Home::start(options).await?;
+        println!(
+            "simulated home, 35 A main fuse; the grid meter publishes to {} below {}",
+            args.broker,
+            home.meter_prefix()
+        );
+        for (device, address) in home.addresses() {
+            println!("  {device}  {address}");
+        }
+        println!("manage it with: ladekern run --config examples/home/ladekern.toml");
+        let mut events = home.events();
+        let ended = super::ended(args.duration);
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                () = &mut ended => break,
+                event = events.recv() => match event {
+                    Ok(event) => println!("{:6.1} s  {}", event.at_s, event.text),
+                    Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
+                },
+            }
+        }
+        let summary = home.stop().await;
+        println!("{summary}");
+        Ok(if summary.tripped() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    })
+}

@@ -1,0 +1,238 @@
+//! Decodes one recorded payload as the daemon would: the same instance, the same feeding, a recorded device in the
+//! place of the wire. Behind `ladekern decode` and the tests of the plugins' fixtures.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::config::{self, DeviceConfig, EndpointConfig, EndpointUrl};
+use crate::device::guest::{Artefact, Wired};
+use crate::device::http_input;
+use crate::device::installed::{Installed, Services, Wires};
+use crate::device::live::{Failure, Live};
+use crate::plugin::{Plugin, SlotKind};
+use crate::sample::{MqttMessage, Sample, SampleError, expected_keys};
+use crate::site::{Clock, DeviceId, DeviceKind, Info, Outcome, Values};
+use crate::store::{DriverState, StoreError};
+use crate::transport::{BoxFuture, Endpoint, Inbox, Message, Mqtt, MqttError, Qos, topic_matches};
+
+/// What is to be decoded, and what the user's binding would say.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    /// The text of the file, in one of the forms of [`Sample`].
+    pub text: String,
+    /// The request a plain JSON body answers, `GET /status`.
+    pub request: Option<String>,
+    /// The prefix of the MQTT slot; `None`: what all topics share.
+    pub topic_prefix: Option<String>,
+    /// The plugin's configuration.
+    pub config: Map<String, Value>,
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// Every reading, text and the connector.
+    pub values: Values,
+    /// Who the device says it is.
+    pub info: Info,
+    /// Wallbox or meter.
+    pub kind: DeviceKind,
+}
+
+/// Why nothing came out.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The file is no sample.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// The sample is of a transport that this plugin does not use.
+    #[error("{plugin} has no {wanted} endpoint; it has: {has}")]
+    NoSlot {
+        /// The plugin.
+        plugin: String,
+        /// What the sample needs.
+        wanted: &'static str,
+        /// Its slots.
+        has: String,
+    },
+    /// The plugin, its configuration or the device's answer was not as it should be. The words are those the daemon
+    /// would show.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// A built-in type could not read it.
+    #[error("{0}")]
+    BuiltIn(String),
+    /// No memory for the driver's state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Decoded {
+    /// The values under the keys of the `.expected.json` files.
+    #[must_use]
+    pub fn keys(&self) -> Map<String, Value> {
+        expected_keys(&self.values, &self.info, self.kind)
+    }
+}
+
+/// Decodes with the built-in type `http-input`, as a meter or as a wallbox.
+///
+/// # Errors
+/// [`DecodeError::BuiltIn`] with the place in the text.
+pub fn with_http_input(recording: &Recording, kind: DeviceKind, clock: Clock) -> Result<Decoded, DecodeError> {
+    let bodies: Vec<String> = match Sample::parse(&recording.text, None) {
+        Ok(Sample::Mqtt(messages)) => messages.into_iter().map(|m| m.payload).collect(),
+        Ok(Sample::Http(answers)) => answers.into_iter().map(|a| a.body).collect(),
+        Ok(Sample::Modbus(_)) => return Err(DecodeError::BuiltIn("http-input reads JSON, not registers".into())),
+        // The tolerant parser of http-input may still read it, and says better why not.
+        Err(_) => vec![recording.text.clone()],
+    };
+    let mut decoded = Decoded { values: Values::default(), info: Info::default(), kind };
+    for body in bodies {
+        let fed = http_input::parse(kind, body.as_bytes()).map_err(|error| DecodeError::BuiltIn(error.to_string()))?;
+        decoded.values.merge(fed.outcome, clock.now());
+        decoded.info.model = fed.model.or(decoded.info.model);
+    }
+    Ok(decoded)
+}
+
+/// Decodes with a plugin: opens an instance, polls it once, hands it every recorded message.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub async fn with_plugin(plugin: Arc<Plugin>, recording: &Recording, clock: Clock) -> Result<Decoded, DecodeError> {
+    let sample = Sample::parse(&recording.text, recording.request.as_deref())?;
+    let kind = if plugin.exports().charge_control { DeviceKind::Evse } else { DeviceKind::Meter };
+    let device = binding(&plugin, &sample, recording, kind)?;
+    let wires = Arc::new(SampleWires { sample: sample.clone(), filters: Mutex::default() });
+    let services =
+        Services { wires: Arc::new(Arc::clone(&wires)), state: DriverState::in_memory()?, clock, log_tap: None };
+    let artefact: Arc<dyn Artefact> = Arc::new(Installed::new(plugin, services));
+    let mut live = Live::start(&artefact, &device, &Wired::default(), clock).await?;
+    let mut values = Values::default();
+    let mut take = |outcome: Outcome| values.merge(outcome, clock.now());
+    if live.is_polled() {
+        let polled = live.poll().await;
+        // A sample holds what one device said; a part the driver cannot read is an error here, not a gap.
+        if let Some(failure) = polled.failure {
+            return Err(failure.into());
+        }
+        polled.outcomes.into_iter().for_each(&mut take);
+    }
+    if let Sample::Mqtt(messages) = &sample {
+        for message in messages.iter().filter_map(|message| wires.deliver(message, &device, clock)) {
+            if let Some(outcome) = live.message(&message).await? {
+                take(outcome);
+            }
+        }
+    }
+    Ok(Decoded { values, info: live.info.clone(), kind })
+}
+
+/// The device a user would have written for this recording.
+fn binding(
+    plugin: &Plugin,
+    sample: &Sample,
+    recording: &Recording,
+    kind: DeviceKind,
+) -> Result<DeviceConfig, DecodeError> {
+    let (wanted, url) = match sample {
+        Sample::Http(_) => (SlotKind::Http, "http://recorded.invalid".to_owned()),
+        Sample::Modbus(_) => (SlotKind::Modbus, "tcp://recorded.invalid:502".to_owned()),
+        Sample::Mqtt(_) => (SlotKind::Mqtt, "mqtt://recorded.invalid".to_owned()),
+    };
+    let slots = &plugin.manifest().slots;
+    let Some((slot, _)) = slots.iter().find(|(_, slot)| slot.kind == wanted) else {
+        let has: Vec<String> = slots.iter().map(|(name, slot)| format!("{name} ({})", slot.kind)).collect();
+        let wanted = match wanted {
+            SlotKind::Http => "http",
+            SlotKind::Modbus => "modbus",
+            _ => "mqtt",
+        };
+        return Err(DecodeError::NoSlot { plugin: plugin.id().to_owned(), wanted, has: has.join(", ") });
+    };
+    let prefix = match sample {
+        Sample::Mqtt(messages) => recording.topic_prefix.clone().unwrap_or_else(|| Sample::topic_prefix(messages)),
+        _ => String::new(),
+    };
+    let id = if kind == DeviceKind::Evse { "E1" } else { "M1" };
+    let prefix = if prefix.is_empty() { prefix } else { format!(", topic_prefix = {}", Value::String(prefix)) };
+    let text = format!(
+        "[[device]]\nid = \"{id}\"\ntype = \"{}\"\nendpoint.{slot} = {{ url = \"{url}\"{prefix} }}\n",
+        plugin.id()
+    );
+    let parsed = config::parse("the recording", &text, &[]).map_err(|e| Failure::Misconfigured(e.to_string()))?;
+    let mut device = parsed.devices.into_iter().next().ok_or_else(|| Failure::Misconfigured("no device".to_owned()))?;
+    device.config = Value::Object(recording.config.clone());
+    // Whoever decodes a file has no secrets to keep from it.
+    device.wasi = plugin.needs_wasi();
+    Ok(device)
+}
+
+/// The recording in the place of every wire.
+struct SampleWires {
+    sample: Sample,
+    /// Slot and relative filter of each subscription.
+    filters: Mutex<Vec<(String, String)>>,
+}
+
+impl SampleWires {
+    /// The message as the plugin would get it, or nothing if it did not subscribe to it.
+    fn deliver(&self, message: &MqttMessage, device: &DeviceConfig, clock: Clock) -> Option<Message> {
+        let filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        filters.iter().find_map(|(slot, filter)| {
+            let prefix = device.endpoints.get(slot).map_or("", |endpoint| endpoint.topic_prefix.as_str());
+            let topic = match prefix {
+                "" => message.topic.as_str(),
+                prefix => message.topic.strip_prefix(prefix)?.strip_prefix('/')?,
+            };
+            topic_matches(filter, topic).then(|| Message {
+                endpoint: slot.as_str().into(),
+                topic: topic.to_owned(),
+                payload: Bytes::from(message.payload.clone()),
+                retained: false,
+                at: clock.now(),
+            })
+        })
+    }
+}
+
+impl Wires for Arc<SampleWires> {
+    fn endpoint(
+        &self,
+        _: &DeviceId,
+        slot: &str,
+        binding: &EndpointConfig,
+        _: Option<u16>,
+        _: Option<u8>,
+    ) -> Result<Endpoint, String> {
+        match (&binding.url, self.sample.endpoint()) {
+            (EndpointUrl::Mqtt(_), _) => {
+                Ok(Endpoint::Mqtt(Arc::new(SampleMqtt { wires: Arc::clone(self), slot: slot.to_owned() })))
+            }
+            (_, Some(endpoint)) => Ok(endpoint),
+            (_, None) => Err(format!("nothing was recorded for endpoint \"{slot}\"")),
+        }
+    }
+}
+
+/// Remembers what was subscribed to; the messages are delivered by hand, in their order.
+struct SampleMqtt {
+    wires: Arc<SampleWires>,
+    slot: String,
+}
+
+impl Mqtt for SampleMqtt {
+    fn subscribe(&self, filter: String, _: Qos, _: Inbox) -> BoxFuture<'_, Result<(), MqttError>> {
+        let mut filters = self.wires.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        filters.push((self.slot.clone(), filter));
+        drop(filters);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn publish(&self, _: String, _: Bytes, _: Qos, _: bool) -> BoxFuture<'_, Result<(), MqttError>> {
+        Box::pin(async { Err(MqttError::Denied("a recorded payload can only be read".into())) })
+    }
+}

@@ -183,6 +183,7 @@ impl Task {
             Request::Retry => {
                 if self.live.is_none() && self.plugin.is_some() {
                     self.supervisor.reset();
+                    self.health = Health::Starting;
                     self.next = self.clock.now();
                 }
             }
@@ -319,6 +320,7 @@ impl Task {
                 self.inherited = snapshot;
                 self.plugin = Some(previous);
                 self.supervisor.reset();
+                self.health = Health::Starting;
                 self.next = now;
                 self.edit(|status| status.update_failed = Some(text));
             }

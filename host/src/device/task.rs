@@ -1,20 +1,22 @@
 //! One device: its driver, when it is polled, what it is told, and what the site gets to know of it. Owns the
 //! instance; nothing else calls it. Never decides how much current a wallbox gets.
 
+mod change;
+mod command;
+
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::arrivals::{Arrivals, polled_stale_after};
-use super::guest::{Plugged, Step, Wired};
+use super::guest::{Plugged, Wired};
 use super::live::{Failure, Live, Polled, measured_at};
 use super::mailbox::{Mailbox, Request};
 use super::supervision::{Jitter, LONGEST_POLL, Permission, Supervisor};
-use super::swap::{self, Refused, Snapshot, Swapped, Trial};
+use super::swap::{self, Snapshot, Trial};
 use super::writes::Writes;
 use crate::config::DeviceConfig;
-use crate::runtime::{CallError, DriverError};
-use crate::site::{Clock, Command, CommandError, DeviceStatus, Health, Measured, Moment, Outcome, StatusSender};
+use crate::site::{Clock, DeviceStatus, Health, Moment, Outcome, StatusSender};
 use crate::transport::Message;
 
 /// The mailbox of a device task.
@@ -338,195 +340,7 @@ impl Task {
         });
     }
 
-    // === Commands ===
-
-    async fn command(&mut self, command: Command) -> Result<(), CommandError> {
-        let command = self.within_bounds(command);
-        let Some(live) = &mut self.live else {
-            return Err(CommandError::NotRunning(self.present_health().describe()));
-        };
-        let traits = live.artefact.traits();
-        let steps = self.writes.plan(command, traits.min_write_interval, self.clock.now())?;
-        for step in &steps {
-            let known = if step.interface() == "phase-control" { traits.phase_control } else { traits.charge_control };
-            if !known {
-                let driver = live.artefact.label();
-                return Err(CommandError::Unsupported(format!("{driver} has no {}", step.interface())));
-            }
-        }
-        for step in steps {
-            let Some(live) = &mut self.live else { break };
-            match live.step(step).await {
-                Ok(()) => {
-                    let now = self.clock.now();
-                    self.writes.accepted(step, now);
-                    let accepted = match step {
-                        Step::SetEnabled(false) => Some(0),
-                        Step::SetEnabled(true) => self.writes.limit_ma(),
-                        // A limit counts at once, even if allowing it fails: more is never drawn than is known.
-                        Step::SetCurrentLimit(ma) => Some(ma),
-                        Step::SetPhases(_) | Step::WakeUp => None,
-                    };
-                    if let Some(value) = accepted {
-                        self.edit(|status| status.commanded = Some(Measured { value, at: now }));
-                    }
-                }
-                Err(error) => {
-                    self.writes.failed(step);
-                    return Err(self.refused(error));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The contract with drivers: never more than the binding's maximum, never between 0 and its minimum.
-    fn within_bounds(&self, command: Command) -> Command {
-        match command {
-            Command::Current(ma) if ma < self.device.min_ma => Command::Current(0),
-            Command::Current(ma) => Command::Current(ma.min(self.device.max_ma)),
-            other => other,
-        }
-    }
-
-    fn refused(&mut self, error: CallError) -> CommandError {
-        let text = error.to_string();
-        match error {
-            CallError::Driver(DriverError::Unsupported(reason)) => {
-                CommandError::Unsupported(format!("{}: {reason}", self.driver_label()))
-            }
-            CallError::Driver(DriverError::Offline(reason)) => {
-                self.note_error(&text);
-                CommandError::Offline(reason)
-            }
-            CallError::Driver(_) => {
-                self.note_error(&text);
-                CommandError::Refused(text)
-            }
-            _ => {
-                self.failed(Failure::Fault(text.clone()));
-                CommandError::NotRunning(text)
-            }
-        }
-    }
-
-    // === Changes of plugin and binding ===
-
-    async fn swap(&mut self, plugin: Plugged) {
-        let Some(old) = &mut self.live else { return self.start_with(plugin) };
-        if old.artefact.fingerprint() == plugin.fingerprint() {
-            // The file that runs was put back in the place of a bad one.
-            self.edit(|status| status.update_failed = None);
-            return;
-        }
-        match swap::swap(old, &plugin, &self.device, self.last_message.as_ref(), self.clock).await {
-            Ok(swapped) => self.complete_swap(plugin, swapped).await,
-            Err(Refused { offline: true, .. }) if matches!(self.health, Health::Offline(_)) => {
-                // Neither version gets an answer: nothing speaks against the new one, and it is started like any.
-                self.live = None;
-                self.start_with(plugin);
-            }
-            Err(Refused { reason, old_died, .. }) => {
-                tracing::warn!(device = %self.device.id, %reason, "the new plugin was not taken into use");
-                self.edit(|status| status.update_failed = Some(reason));
-                if let Some(died) = old_died {
-                    self.failed(Failure::Fault(died));
-                }
-            }
-        }
-    }
-
-    /// Nothing runs that could be handed over.
-    fn start_with(&mut self, plugin: Plugged) {
-        self.plugin = Some(plugin);
-        self.trial = None;
-        self.inherited = None;
-        self.supervisor.reset();
-        self.health = Health::Starting;
-        self.next = self.clock.now();
-        self.edit(|status| status.update_failed = None);
-    }
-
-    /// A plugin that runs goes on; one that never ran at least says why.
-    fn spoiled(&mut self, reason: String) {
-        if self.plugin.is_none() {
-            self.supervisor.missing(reason);
-        } else {
-            self.edit(|status| status.update_failed = Some(reason));
-        }
-    }
-
-    async fn complete_swap(&mut self, plugin: Plugged, swapped: Swapped) {
-        let Swapped { live, canary, trial } = swapped;
-        let missed = self.live.as_ref().map(|old| drain_missed(old, &live)).unwrap_or_default();
-        tracing::info!(device = %self.device.id, from = %self.driver_label(), to = %plugin.label(), "plugin replaced");
-        self.plugin = Some(plugin);
-        self.take_into_use(live).await;
-        // The old instance fell just now, without `close`. Its faults are not those of the new one.
-        self.supervisor.reset();
-        self.trial = Some(trial);
-        self.edit(|status| status.update_failed = None);
-        for (outcome, at) in canary.outcomes {
-            self.take_outcome(outcome, at);
-        }
-        match canary.offline {
-            None => self.succeeded(),
-            Some(reason) => self.failed(Failure::Offline(reason)),
-        }
-        self.next = self.aligned(self.supervisor.stretched(self.interval()));
-        for message in missed {
-            self.take_message(message).await;
-        }
-    }
-
-    async fn lose(&mut self, reason: String) {
-        self.close_live().await;
-        self.plugin = None;
-        self.trial = None;
-        self.inherited = None;
-        self.wired = Wired::default();
-        self.supervisor.reset();
-        self.supervisor.missing(reason);
-    }
-
-    async fn reconfigure(&mut self, Rebinding { device, rewire }: Rebinding) {
-        let old = std::mem::replace(&mut self.device, device);
-        let new = &self.device;
-        let moved = rewire || old.endpoints != new.endpoints;
-        let rebound = moved
-            || old.config != new.config
-            || old.limits != new.limits
-            || old.wasi != new.wasi
-            || old.sha256 != new.sha256;
-        let rearmed = old.failsafe != new.failsafe;
-        if moved {
-            // Nobody will talk to the device at the old address any more.
-            self.close_live().await;
-            self.wired = Wired::default();
-            self.last_message = None;
-            self.arrivals = Arrivals::default();
-            self.edit(|status| {
-                status.values = crate::site::Values::default();
-                status.commanded = None;
-            });
-        }
-        if rebound {
-            self.live = None;
-            self.trial = None;
-            self.inherited = None;
-            self.wish = None;
-            if self.plugin.is_some() {
-                self.supervisor.reset();
-                self.health = Health::Starting;
-                self.next = self.clock.now();
-            }
-        } else {
-            if rearmed {
-                self.arm_failsafe().await;
-            }
-            self.next = self.next.min(self.aligned(self.supervisor.stretched(self.interval())));
-        }
-    }
+    // === The end ===
 
     async fn stop(mut self, stopped: oneshot::Sender<()>) {
         self.close_live().await;
@@ -594,16 +408,6 @@ impl Task {
             self.edited = false;
         }
     }
-}
-
-/// What the old instance received and has not decoded: it would be lost with it. What the new one received too is
-/// left to the new one.
-fn drain_missed(old: &Live, new: &Live) -> Vec<Message> {
-    let arrived: Vec<Message> = std::iter::from_fn(|| new.inbox.try_recv()).collect();
-    let mut missed: Vec<Message> = std::iter::from_fn(|| old.inbox.try_recv()).collect();
-    missed.retain(|message| !arrived.contains(message));
-    missed.extend(arrived);
-    missed
 }
 
 /// Waits for a moment; for ever, if there is none.

@@ -1,0 +1,137 @@
+//! What a device task does when its plugin or its binding changes while it runs.
+
+use super::{Rebinding, Task};
+use crate::device::arrivals::Arrivals;
+use crate::device::guest::{Plugged, Wired};
+use crate::device::live::{Failure, Live};
+use crate::device::swap::{self, Refused, Swapped};
+use crate::site::Health;
+use crate::transport::Message;
+
+impl Task {
+    pub(super) async fn swap(&mut self, plugin: Plugged) {
+        let Some(old) = &mut self.live else { return self.start_with(plugin) };
+        if old.artefact.fingerprint() == plugin.fingerprint() {
+            // The file that runs was put back in the place of a bad one.
+            self.edit(|status| status.update_failed = None);
+            return;
+        }
+        match swap::swap(old, &plugin, &self.device, self.last_message.as_ref(), self.clock).await {
+            Ok(swapped) => self.complete_swap(plugin, swapped).await,
+            Err(Refused { offline: true, .. }) if matches!(self.health, Health::Offline(_)) => {
+                // Neither version gets an answer: nothing speaks against the new one, and it is started like any.
+                self.live = None;
+                self.start_with(plugin);
+            }
+            Err(Refused { reason, old_died, .. }) => {
+                tracing::warn!(device = %self.device.id, %reason, "the new plugin was not taken into use");
+                self.edit(|status| status.update_failed = Some(reason));
+                if let Some(died) = old_died {
+                    self.failed(Failure::Fault(died));
+                }
+            }
+        }
+    }
+
+    /// Nothing runs that could be handed over.
+    fn start_with(&mut self, plugin: Plugged) {
+        self.plugin = Some(plugin);
+        self.trial = None;
+        self.inherited = None;
+        self.supervisor.reset();
+        self.health = Health::Starting;
+        self.next = self.clock.now();
+        self.edit(|status| status.update_failed = None);
+    }
+
+    /// A plugin that runs goes on; one that never ran at least says why.
+    pub(super) fn spoiled(&mut self, reason: String) {
+        if self.plugin.is_none() {
+            self.supervisor.missing(reason);
+        } else {
+            self.edit(|status| status.update_failed = Some(reason));
+        }
+    }
+
+    async fn complete_swap(&mut self, plugin: Plugged, swapped: Swapped) {
+        let Swapped { live, canary, trial } = swapped;
+        let missed = self.live.as_ref().map(|old| drain_missed(old, &live)).unwrap_or_default();
+        tracing::info!(device = %self.device.id, from = %self.driver_label(), to = %plugin.label(), "plugin replaced");
+        self.plugin = Some(plugin);
+        self.take_into_use(live).await;
+        // The old instance fell just now, without `close`. Its faults are not those of the new one.
+        self.supervisor.reset();
+        self.trial = Some(trial);
+        self.edit(|status| status.update_failed = None);
+        for (outcome, at) in canary.outcomes {
+            self.take_outcome(outcome, at);
+        }
+        match canary.offline {
+            None => self.succeeded(),
+            Some(reason) => self.failed(Failure::Offline(reason)),
+        }
+        self.next = self.aligned(self.supervisor.stretched(self.interval()));
+        for message in missed {
+            self.take_message(message).await;
+        }
+    }
+
+    pub(super) async fn lose(&mut self, reason: String) {
+        self.close_live().await;
+        self.plugin = None;
+        self.trial = None;
+        self.inherited = None;
+        self.wired = Wired::default();
+        self.supervisor.reset();
+        self.supervisor.missing(reason);
+    }
+
+    pub(super) async fn reconfigure(&mut self, Rebinding { device, rewire }: Rebinding) {
+        let old = std::mem::replace(&mut self.device, device);
+        let new = &self.device;
+        let moved = rewire || old.endpoints != new.endpoints;
+        let rebound = moved
+            || old.config != new.config
+            || old.limits != new.limits
+            || old.wasi != new.wasi
+            || old.sha256 != new.sha256;
+        let rearmed = old.failsafe != new.failsafe;
+        if moved {
+            // Nobody will talk to the device at the old address any more.
+            self.close_live().await;
+            self.wired = Wired::default();
+            self.last_message = None;
+            self.arrivals = Arrivals::default();
+            self.edit(|status| {
+                status.values = crate::site::Values::default();
+                status.commanded = None;
+            });
+        }
+        if rebound {
+            self.live = None;
+            self.trial = None;
+            self.inherited = None;
+            self.wish = None;
+            if self.plugin.is_some() {
+                self.supervisor.reset();
+                self.health = Health::Starting;
+                self.next = self.clock.now();
+            }
+        } else {
+            if rearmed {
+                self.arm_failsafe().await;
+            }
+            self.next = self.next.min(self.aligned(self.supervisor.stretched(self.interval())));
+        }
+    }
+}
+
+/// What the old instance received and has not decoded: it would be lost with it. What the new one received too is
+/// left to the new one.
+fn drain_missed(old: &Live, new: &Live) -> Vec<Message> {
+    let arrived: Vec<Message> = std::iter::from_fn(|| new.inbox.try_recv()).collect();
+    let mut missed: Vec<Message> = std::iter::from_fn(|| old.inbox.try_recv()).collect();
+    missed.retain(|message| !arrived.contains(message));
+    missed.extend(arrived);
+    missed
+}

@@ -59,6 +59,18 @@ impl Daemon {
         self.output.line_with(words).await
     }
 
+    /// The address the HTTP server says that it listens on.
+    ///
+    /// # Panics
+    /// If it does not say one in time.
+    #[expect(clippy::panic, reason = "an address that does not come is a failed test")]
+    pub async fn http_address(&self) -> std::net::SocketAddr {
+        let line = self.line_with("http://127").await;
+        let address = line.split("http://").nth(1).unwrap_or_default();
+        let address = address.split(|c: char| c.is_whitespace() || c == '/').next().unwrap_or_default();
+        address.parse().unwrap_or_else(|error| panic!("\"{line}\" names no address: {error}"))
+    }
+
     /// Everything printed so far.
     #[must_use]
     pub fn output(&self) -> String {

@@ -2,6 +2,7 @@
 //! wants to see. Every wait has a deadline and says at its end what was seen instead.
 
 pub mod daemon;
+pub mod expect;
 pub mod guests;
 pub mod http;
 pub mod mosquitto;

@@ -31,14 +31,8 @@ async fn mqtt_meter(broker: &str, more: &[&str]) -> Site {
     args.extend(["--set", "http.listen=127.0.0.1:0", "--state", state.path().to_str().unwrap()]);
     args.extend(more);
     let daemon = Daemon::start(args);
-    let http = http_address(&daemon).await;
+    let http = daemon.http_address().await;
     Site { daemon, http, _state: state }
-}
-
-async fn http_address(daemon: &Daemon) -> SocketAddr {
-    let line = daemon.line_with("http://").await;
-    let address = line.split("http://").nth(1).unwrap();
-    address.split(|c: char| c.is_whitespace() || c == '/').next().unwrap().parse().unwrap()
 }
 
 #[tokio::test]

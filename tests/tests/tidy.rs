@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Source files of the project, without what is built or generated.
+/// Source files of the project, without what is built or generated (the SDK's bindings).
 fn sources() -> Vec<(PathBuf, String)> {
     let root = ladekern_tests::root();
     let mut files = Vec::new();
@@ -29,7 +29,7 @@ fn sources() -> Vec<(PathBuf, String)> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
-        if path.is_dir() && !path.ends_with("target") {
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with("sdk/src/bindings") {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);

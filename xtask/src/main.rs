@@ -69,7 +69,7 @@ fn test(root: &Path, args: &[String]) -> Result<ExitCode, String> {
         .args(["test", "--locked", "--manifest-path"])
         .arg(root.join("plugins/Cargo.toml"))
         .arg("--target-dir")
-        .arg(target_dir(root).join("plugins-native"))
+        .arg(target_dir(root).join("plugins"))
         .args(args))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,3 +1,5 @@
+//! Mistakes in a configuration, and what is said about each.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The contract's shapes, field by field.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -79,9 +79,10 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     watch(args, &app, &home).await;
     // The verdict is about the managed site, so it is taken before control ends.
     let summary = home.summary();
+    let traffic = traffic(&app, &home);
     app.stop().await;
     home.stop().await;
-    println!("\n{summary}");
+    println!("\n{summary}\n{traffic}");
     Ok(verdict(&summary))
 }
 
@@ -105,6 +106,17 @@ async fn compile(args: &DemoArgs, state: &Path) -> anyhow::Result<()> {
         eprintln!("{error}");
     }
     Ok(())
+}
+
+/// What went over the wires: whether a poll was missed, and over how many connections each device was reached.
+fn traffic(app: &App, home: &Home) -> String {
+    let control = home.control();
+    let devices = app.view().snapshot.devices.into_iter().map(|(id, status)| {
+        let connections = control.device(id.as_str()).map_or(0, |device| device.connections());
+        let (good, bad) = (status.successes, status.errors);
+        format!("{id} {good} exchanges, {bad} failed, {connections} connections ({})", status.driver)
+    });
+    format!("devices        {}", devices.collect::<Vec<_>>().join("\n               "))
 }
 
 /// The example's configuration in a folder of its own, with the addresses that were really taken.

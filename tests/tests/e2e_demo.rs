@@ -122,7 +122,7 @@ async fn what_is_not_there_or_no_plugin_keeps_nothing_else_from_running() {
                 let info = http::get(address, "/cnf?cmd=get_dev_info").await.unwrap().json();
                 let devices = info["devices"].as_array().unwrap();
                 let device = devices.iter().find(|device| device["dev_id"] == json!(id)).unwrap().clone();
-                let error = device["last_error"].as_str().unwrap().to_owned();
+                let error = format!("{} {}", device["status"], device["last_error"]);
                 if device["com_err"] == json!(true) && error.contains(words) {
                     return;
                 }

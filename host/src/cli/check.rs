@@ -10,14 +10,14 @@ pub(super) fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
     let options = args.options()?;
     let report = super::block_on(async { app::check(&options).await })?;
     for line in &report.notes {
-        println!("{line}");
+        say!("{line}");
     }
     if report.errors.is_empty() {
-        println!("{}: no errors", args.config.display());
+        say!("{}: no errors", args.config.display());
         return Ok(ExitCode::SUCCESS);
     }
     for error in &report.errors {
-        eprintln!("{error}");
+        complain!("{error}");
     }
     Ok(ExitCode::from(EXIT_CONFIG))
 }

@@ -60,7 +60,7 @@ pub(super) fn run(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
     };
     let decoded = decoded.with_context(|| format!("{} with {}", args.file.display(), args.device_type))?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&Value::Object(decoded.keys()))?);
+        say!("{}", serde_json::to_string_pretty(&Value::Object(decoded.keys()))?);
     } else {
         print(&decoded);
     }
@@ -113,22 +113,22 @@ fn print(decoded: &Decoded) {
         [("model", &decoded.info.model), ("serial", &decoded.info.serial), ("firmware", &decoded.info.firmware)]
     {
         if let Some(value) = value {
-            println!("{label:20} {value}");
+            say!("{label:20} {value}");
         }
     }
     if !decoded.info.features.is_empty() {
-        println!("{:20} {}", "features", decoded.info.features.join(", "));
+        say!("{:20} {}", "features", decoded.info.features.join(", "));
     }
     if let Some(letter) = decoded.values.connector().and_then(|c| c.value.letter()) {
-        println!("{:20} {letter}", "state");
+        say!("{:20} {letter}", "state");
     }
     for (quantity, measured) in decoded.values.readings() {
         match measured.value {
-            Some(value) => println!("{:20} {value}", quantity.as_str()),
-            None => println!("{:20} unknown", quantity.as_str()),
+            Some(value) => say!("{:20} {value}", quantity.as_str()),
+            None => say!("{:20} unknown", quantity.as_str()),
         }
     }
     for (name, text) in decoded.values.texts() {
-        println!("{name:20} {}", text.value);
+        say!("{name:20} {}", text.value);
     }
 }

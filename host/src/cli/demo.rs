@@ -82,7 +82,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let traffic = traffic(&app, &home);
     app.stop().await;
     home.stop().await;
-    println!("\n{summary}\n{traffic}");
+    say!("\n{summary}\n{traffic}");
     Ok(verdict(&summary))
 }
 
@@ -103,7 +103,7 @@ async fn compile(args: &DemoArgs, state: &Path) -> anyhow::Result<()> {
     let registry = Registry::new(runtime);
     let errors = registry.scan(&plugin_folders(None, &args.plugins)).await;
     for error in &errors {
-        eprintln!("{error}");
+        complain!("{error}");
     }
     Ok(())
 }
@@ -152,19 +152,19 @@ fn free_port(wanted: u16) -> anyhow::Result<u16> {
 }
 
 fn announce(app: &App, home: &Home) {
-    println!("Ladekern manages a simulated house: two wallboxes, a roof, a 35 A main fuse.");
-    println!("  status     http://{}/", app.address());
-    println!("  API        http://{}/cnf?cmd=get_dev_info", app.address());
+    say!("Ladekern manages a simulated house: two wallboxes, a roof, a 35 A main fuse.");
+    say!("  status     http://{}/", app.address());
+    say!("  API        http://{}/cnf?cmd=get_dev_info", app.address());
     if let Some(broker) = app.embedded_broker() {
-        println!("  MQTT       mosquitto_sub -h {} -p {} -v -t 'cfos_mqtt/get/#'", broker.host, broker.port);
+        say!("  MQTT       mosquitto_sub -h {} -p {} -v -t 'cfos_mqtt/get/#'", broker.host, broker.port);
     }
     for (device, address) in home.addresses() {
-        println!("  {device}         {address}");
+        say!("  {device}         {address}");
     }
     for folder in app.plugin_dirs().filter(|folder| folder.is_dir()) {
-        println!("  plugins    {}", folder.display());
+        say!("  plugins    {}", folder.display());
     }
-    println!();
+    say!();
 }
 
 /// Shows what happens until the time is over.
@@ -181,7 +181,7 @@ async fn watch(args: &DemoArgs, app: &App, home: &Home) {
             () = &mut ended => return,
             event = events.recv() => match event {
                 Ok(event) => {
-                    println!("{:5.1} s  {}", event.at_s, event.text);
+                    say!("{:5.1} s  {}", event.at_s, event.text);
                     drawn = 0;
                 }
                 Err(RecvError::Lagged(_)) => {}
@@ -223,9 +223,9 @@ fn verdict(summary: &Summary) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if summary.tripped() {
-        eprintln!("ladekern: the main breaker would have tripped");
+        complain!("ladekern: the main breaker would have tripped");
     } else {
-        eprintln!(
+        complain!(
             "ladekern: a cut came {} ms after the overload was measured, not within 1000 ms",
             summary.worst_reaction_ms
         );

@@ -27,9 +27,9 @@ pub(super) fn run(command: &PluginCommand) -> anyhow::Result<ExitCode> {
         let mut code = ExitCode::SUCCESS;
         for folder in folders {
             match registry.load_dir(folder).await {
-                Ok(plugin) => println!("{}", plugin.describe()),
+                Ok(plugin) => say!("{}", plugin.describe()),
                 Err(error) => {
-                    eprintln!("{error}");
+                    complain!("{error}");
                     code = ExitCode::FAILURE;
                 }
             }

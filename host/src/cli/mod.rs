@@ -1,6 +1,23 @@
 //! The command line: `ladekern run | check | demo | sim | decode | plugin`. Parses arguments, sets logging up,
 //! hands over; the work is done elsewhere.
 
+/// Prints a line. Unlike `println!` it does not panic when nobody reads any more (`ladekern demo | head`): that must
+/// not leave wallboxes uncontrolled.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+
+/// The same for errors.
+macro_rules! complain {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+
 mod check;
 mod decode;
 mod demo;
@@ -82,7 +99,7 @@ pub fn main() -> ExitCode {
     // Lines in between would tear the table apart.
     let log = cli.log.unwrap_or_else(|| if drawing { "off" } else { "warn,ladekern=info" }.to_owned());
     if let Err(error) = crate::logging::start(&log) {
-        eprintln!("ladekern: --log {log}: {error}");
+        complain!("ladekern: --log {log}: {error}");
         return ExitCode::from(2);
     }
     let done = match cli.command {
@@ -94,7 +111,7 @@ pub fn main() -> ExitCode {
         Command::Plugin(command) => inspect::run(&command),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("ladekern: {error:#}");
+        complain!("ladekern: {error:#}");
         ExitCode::FAILURE
     })
 }

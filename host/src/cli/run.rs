@@ -13,16 +13,16 @@ pub(super) fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
             Ok(app) => app,
             Err(error) => return refused(error),
         };
-        println!("{}: http://{}/", app.view().config.site.title, app.address());
+        say!("{}: http://{}/", app.view().config.site.title, app.address());
         if let Some(broker) = app.embedded_broker() {
-            println!("embedded broker: {broker}");
+            say!("embedded broker: {broker}");
         }
         for folder in app.plugin_dirs() {
             let there = if folder.is_dir() { "" } else { " (not there yet)" };
-            println!("plugins are taken from {}{there}", folder.display());
+            say!("plugins are taken from {}{there}", folder.display());
         }
         super::ended(None).await;
-        println!("stopping");
+        say!("stopping");
         app.stop().await;
         Ok(ExitCode::SUCCESS)
     })
@@ -32,7 +32,7 @@ pub(super) fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
 pub(super) fn refused(error: anyhow::Error) -> anyhow::Result<ExitCode> {
     let errors: ConfigErrors = error.downcast()?;
     for error in &errors.0 {
-        eprintln!("{error}");
+        complain!("{error}");
     }
     Ok(ExitCode::from(EXIT_CONFIG))
 }

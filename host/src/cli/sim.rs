@@ -42,15 +42,15 @@ pub(super) fn run(args: &SimArgs) -> anyhow::Result<ExitCode> {
             ..HomeOptions::default()
         };
         let home = Home::start(options).await?;
-        println!(
+        say!(
             "simulated home, 35 A main fuse; the grid meter publishes to {} below {}",
             args.broker,
             home.meter_prefix()
         );
         for (device, address) in home.addresses() {
-            println!("  {device}  {address}");
+            say!("  {device}  {address}");
         }
-        println!("manage it with: ladekern run --config examples/home/ladekern.toml");
+        say!("manage it with: ladekern run --config examples/home/ladekern.toml");
         let mut events = home.events();
         let ended = super::ended(args.duration);
         tokio::pin!(ended);
@@ -58,14 +58,14 @@ pub(super) fn run(args: &SimArgs) -> anyhow::Result<ExitCode> {
             tokio::select! {
                 () = &mut ended => break,
                 event = events.recv() => match event {
-                    Ok(event) => println!("{:6.1} s  {}", event.at_s, event.text),
+                    Ok(event) => say!("{:6.1} s  {}", event.at_s, event.text),
                     Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
                 },
             }
         }
         let summary = home.stop().await;
-        println!("{summary}");
+        say!("{summary}");
         Ok(if summary.tripped() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })
 }

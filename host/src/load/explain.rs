@@ -168,9 +168,13 @@ fn alarms(units: &[Unit<'_>], ground: &Ground<'_>) -> Vec<Alarm> {
             alarms.push(Alarm::NearTrip(Line { circuit: circuit.id.clone(), phase: Some(phase) }));
         }
     }
-    // More is gone than the limit allows before anything is shared: pausing everybody does not help.
+    // More is gone than the limit allows before anything is shared: pausing everybody does not help. Where the load is
+    // only assumed because the meter is silent, that is the alarm.
+    let silent = |line: &Line| alarms.contains(&Alarm::MeterStale(line.circuit.clone()));
     let overloaded = (0..).zip(&ground.room.0).filter(|(_, room)| **room < 0);
-    alarms.extend(overloaded.filter_map(|(k, _)| ground.tree.line(k)).map(Alarm::Overload));
+    let overloaded: Vec<Line> =
+        overloaded.filter_map(|(k, _)| ground.tree.line(k)).filter(|line| !silent(line)).collect();
+    alarms.extend(overloaded.into_iter().map(Alarm::Overload));
     for unit in units {
         let id = || unit.charger.id.clone();
         let named = [

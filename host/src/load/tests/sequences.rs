@@ -194,6 +194,7 @@ fn check_fits(site: &Site, before: &Plan, after: &Plan) -> Result<(), TestCaseEr
             let load = view.base[phase] + told;
             let named = after.alarms.iter().any(|alarm| match alarm {
                 Alarm::Overload(line) => line.circuit == circuit.id && line.phase == Some(phase),
+                Alarm::MeterStale(silent) => *silent == circuit.id,
                 _ => false,
             });
             prop_assert!(load <= view.limit[phase] || (paused && named), "{} {phase}: {load}, {after:#?}", circuit.id);

@@ -143,3 +143,38 @@ async fn every_error_of_a_configuration_is_reported_at_once() {
         assert!(output.contains(words), "{words} is missing in:\n{output}");
     }
 }
+
+#[tokio::test]
+async fn a_changed_file_takes_effect_at_once_and_a_broken_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ladekern.toml");
+    let text = |title: &str, more: &str| {
+        format!(
+            "# kept by the one who wrote it\n[site]\ntitle = \"{title}\"\n[http]\nlisten = \"127.0.0.1:0\"\n{more}\n\
+             [[device]]\nid = \"M1\"\ntype = \"http-input\"\n"
+        )
+    };
+    std::fs::write(&file, text("before", "")).unwrap();
+    let daemon = Daemon::start(["run", "--config", file.to_str().unwrap(), "--set", "site.desc=overridden"]);
+    let address = daemon.http_address().await;
+    let fed = http::post(address, "/cnf?cmd=set_ajax_meter&dev_id=M1", "{\"power_w\":7}").await.unwrap();
+    assert_eq!(fed.status, 200, "{}", fed.body);
+
+    std::fs::write(&file, text("broken", "[mqqt]\nbroker = \"mqtt://x\"")).unwrap();
+    let line = daemon.line_with("mqqt").await;
+    assert!(line.contains("ladekern.toml:6") && line.contains("mqtt"), "{line}");
+    daemon.line_with("the one before stays in force").await;
+    let params = http::get(address, "/cnf?cmd=get_params").await.unwrap().json();
+    assert_eq!(params["title"], json!("before"), "{params}");
+
+    std::fs::write(&file, text("after", "[[device]]\nid = \"M2\"\ntype = \"http-input\"")).unwrap();
+    daemon.line_with("the changed configuration is in force").await;
+    let info = http::get(address, "/cnf?cmd=get_dev_info").await.unwrap().json();
+    assert_eq!(info["params"]["title"], json!("after"), "{info}");
+    assert_eq!(info["params"]["desc"], json!("overridden"), "an override outlives a reload: {info}");
+    let devices = info["devices"].as_array().unwrap();
+    assert_eq!(devices.len(), 2, "{info}");
+    let first = devices.iter().find(|device| device["dev_id"] == json!("M1")).unwrap();
+    assert_eq!(first["power_w"], json!(7), "a device that did not change keeps its values: {info}");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("# kept"), "the file is the user's");
+}

@@ -16,6 +16,9 @@ use ladekern_tests::mqtt::Probe;
 use ladekern_tests::{dist, http};
 use serde_json::json;
 
+/// One after the other: the demo is judged by how fast it reacts, and the others compile plugins meanwhile.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A copy of the built plugins that a test may change.
 fn plugins() -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
@@ -42,6 +45,7 @@ fn replace(file: &Path) {
 
 #[tokio::test]
 async fn the_demo_survives_a_spike_a_lost_meter_and_a_new_plugin_without_a_missed_poll() {
+    let _alone = ALONE.lock().await;
     let plugins = plugins();
     let daemon = Daemon::start(["demo", "--plain", "--duration", "20s", "--plugins", plugins.path().to_str().unwrap()]);
     daemon.line_with("a car plugs in at E2").await;
@@ -64,6 +68,7 @@ async fn the_demo_survives_a_spike_a_lost_meter_and_a_new_plugin_without_a_misse
 
 #[tokio::test]
 async fn the_example_of_a_home_runs_against_the_simulated_devices() {
+    let _alone = ALONE.lock().await;
     let broker = Mosquitto::start();
     let sim = Daemon::start(["sim", "home", "--avoid-busy", "--broker", &broker.url()]);
     let mut set = vec![format!("mqtt.broker={}", broker.url()), "http.listen=127.0.0.1:0".to_owned()];
@@ -92,6 +97,7 @@ async fn the_example_of_a_home_runs_against_the_simulated_devices() {
 
 #[tokio::test]
 async fn what_is_not_there_or_no_plugin_keeps_nothing_else_from_running() {
+    let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("ladekern.toml");
     let nobody = ladekern_tests::free_port();

@@ -10,8 +10,8 @@ use ladekern_plugin_sdk::{ChargeControl, Device, Error, Handover, HttpPort, Info
 struct GoE<P> {
     port: P,
     api: Api,
-    /// This driver has forced the box on or off.
-    forced: bool,
+    /// This driver has forced the box on, and the box would stay on when nobody manages it any more.
+    forced_on: bool,
     release_on_close: bool,
 }
 
@@ -23,7 +23,7 @@ impl<P: HttpPort> GoE<P> {
             _ => (Api::V2, Some(Api::V1)),
         };
         let release_on_close = config.get("release_on_close").and_then(Json::flag).unwrap_or(true);
-        let mut driver = Self { port, api: first, forced: false, release_on_close };
+        let mut driver = Self { port, api: first, forced_on: false, release_on_close };
         let info = match (driver.identify(), second) {
             // A box that does not know this API says so; one that says nothing will not answer the other question either.
             (Err(Error::Protocol(_)), Some(second)) => {
@@ -67,28 +67,32 @@ impl<P: HttpPort> GoE<P> {
     }
 
     fn enable(&mut self, enabled: bool) -> Result<(), Error> {
-        // Also when the answer gets lost: the box may have heard it.
-        self.forced |= self.api == Api::V2;
-        self.send(self.api.enabled(enabled))
+        // On also when the answer gets lost: the box may have heard it. Off only when it has surely heard it.
+        self.forced_on |= enabled && self.api == Api::V2;
+        self.send(self.api.enabled(enabled))?;
+        self.forced_on &= enabled;
+        Ok(())
     }
 
+    /// A box that was forced off stays off: whoever paused it, because there was no current left for it, is gone, and
+    /// nobody would see what it draws.
     fn release(&mut self) -> Result<(), Error> {
-        if !(self.forced && self.release_on_close) {
+        if !(self.forced_on && self.release_on_close) {
             return Ok(());
         }
         self.send(RELEASE)?;
-        self.forced = false;
+        self.forced_on = false;
         Ok(())
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        format!("{{\"forced\":{}}}", self.forced).into_bytes()
+        format!("{{\"forced_on\":{}}}", self.forced_on).into_bytes()
     }
 
     fn take_over(&mut self, snapshot: &[u8]) -> bool {
         let text = core::str::from_utf8(snapshot).unwrap_or_default();
-        let forced = Json::parse(text).ok().and_then(|json| json.get("forced")?.flag());
-        self.forced |= forced == Some(true);
+        let forced = Json::parse(text).ok().and_then(|json| json.get("forced_on")?.flag());
+        self.forced_on |= forced == Some(true);
         forced.is_some()
     }
 }

@@ -99,7 +99,7 @@ fn v1_is_asked_only_when_v2_is_not_there() {
 }
 
 #[test]
-fn the_box_gets_its_decision_back_only_if_it_was_taken() {
+fn the_box_gets_its_decision_back_only_if_it_was_forced_on() {
     let set = ("/api/set", 200, r#"{"frc":true}"#);
     let (mut driver, _) = start(device(&[V2, set]), "{}").unwrap();
     driver.port.take_sent();
@@ -110,8 +110,15 @@ fn the_box_gets_its_decision_back_only_if_it_was_taken() {
     driver.release().unwrap();
     assert_eq!(driver.port.take_sent(), ["GET /api/set?frc=2", "GET /api/set?frc=0"]);
 
-    // The next version knows what this one has done.
+    // A paused box stays paused: there was no current for it, and now nobody looks.
+    driver.enable(true).unwrap();
     driver.enable(false).unwrap();
+    driver.port.take_sent();
+    driver.release().unwrap();
+    assert!(driver.port.take_sent().is_empty());
+
+    // The next version knows what this one has done.
+    driver.enable(true).unwrap();
     let (mut next, _) = start(device(&[V2, set]), "{}").unwrap();
     assert!(next.take_over(&driver.snapshot()));
     next.port.take_sent();

@@ -326,3 +326,6 @@ fn whole(value: f64) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, negatives become 0")]
     value.is_finite().then_some(value as u64)
 }
+
+#[cfg(test)]
+mod tests;

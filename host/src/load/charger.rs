@@ -14,7 +14,8 @@ struct Release {
     to: Milliamps,
     sent: Moment,
     accepted: Option<Moment>,
-    /// The car drew more than `to`: only then a lower measurement shows that it obeyed.
+    /// The car drew more than `to` and had long obeyed its last raise: only then a lower measurement shows that it
+    /// obeys this reduction, and not that it has not yet begun to obey the raise before.
     drew_more: bool,
 }
 
@@ -31,6 +32,8 @@ pub(super) struct ChargerMemory {
     pub accepted: bool,
     /// Since when a command has been sent that it has not accepted.
     unaccepted_since: Option<Moment>,
+    /// Since when no raise is on its way any more.
+    steady_since: Option<Moment>,
     releases: Vec<Release>,
     /// What it surely drew at the last moments, for pairing with samples of meters.
     recent: Vec<Measured<PerPhase<Milliamps>>>,
@@ -38,6 +41,8 @@ pub(super) struct ChargerMemory {
     reachable: bool,
     measuring: bool,
     over_since: Option<Moment>,
+    /// What it last drew above a setting that it had had the time to obey.
+    habit: PerPhase<Milliamps>,
     under_since: Option<Moment>,
     demand: Option<Milliamps>,
     idle_since: Option<Moment>,
@@ -54,8 +59,10 @@ pub(super) struct Watch {
     pub counted: PerPhase<Milliamps>,
     /// What it draws above what it was told and what no pending reduction explains, per phase.
     pub excess: PerPhase<Milliamps>,
-    /// What is certainly its own draw in a meter's sample of about now.
+    /// What is its own draw in a meter's sample of about now.
     pub surely: PerPhase<Milliamps>,
+    /// The same by its latest measurement alone.
+    pub latest: PerPhase<Milliamps>,
     /// The most that may be its own draw in such a sample.
     pub perhaps: PerPhase<Milliamps>,
     /// What it would like.
@@ -87,7 +94,7 @@ impl ChargerMemory {
         self.note_sample(charger, tuning);
         let setting = self.setting.unwrap_or_default();
         self.note_acceptance(charger, setting);
-        self.settle_releases(charger, setting, now, tuning);
+        self.settle_releases(charger, now, tuning);
         let mut watch = Watch { setting, lost, ..Watch::default() };
         self.judge_following(charger, &mut watch, now, tuning);
         self.count(charger, &mut watch, now, tuning);
@@ -105,7 +112,8 @@ impl ChargerMemory {
         let old = self.setting.unwrap_or_default();
         if new < old {
             let drawn = charger.draws().highest();
-            let drew_more = drawn > new + tuning.follow_tolerance;
+            let steady = self.steady_since.is_some_and(|at| now.0 >= at.0.saturating_add(tuning.release_hold_ms));
+            let drew_more = steady && drawn > new + tuning.follow_tolerance;
             match self.releases.last_mut().filter(|last| last.accepted.is_none()) {
                 // The one before has not even arrived: one reduction to the lower value, confirmed later.
                 Some(last) => {
@@ -115,6 +123,8 @@ impl ChargerMemory {
                 }
                 None => self.releases.push(Release { from: old, to: new, sent: now, accepted: None, drew_more }),
             }
+        } else {
+            self.steady_since = None;
         }
         self.setting = Some(new);
         self.changed = Some(now);
@@ -137,7 +147,7 @@ impl ChargerMemory {
     /// command; the command goes out at once because nothing is noted as sent.
     fn meet(&mut self, charger: &Charger, now: Moment, tuning: &Tuning) {
         let known = self.setting.is_some();
-        let silent = self.watch_silent(charger, false).counted.0.into_iter().max().unwrap_or_default();
+        let silent = self.watch_silent(charger, false).counted.highest();
         let drawn = charger.draws().highest();
         // Of a wallbox nobody has told anything yet, its own word counts for what it may draw until it obeys us: one
         // that is switched off, or set to little, need not be reserved its maximum for.
@@ -149,8 +159,7 @@ impl ChargerMemory {
             None => first_setting(charger),
         };
         if from > setting {
-            let drew_more = drawn > setting;
-            self.releases.push(Release { from, to: setting, sent: now, accepted: None, drew_more });
+            self.releases.push(Release { from, to: setting, sent: now, accepted: None, drew_more: false });
         }
         // A pilot that was off has nothing to settle.
         let at_rest = !known && charger.follows == Some(Milliamps::ZERO) && drawn < DRAWS_NOTHING;
@@ -158,6 +167,7 @@ impl ChargerMemory {
         self.reachable = true;
         self.setting = Some(setting);
         (self.sent, self.accepted, self.changed) = (None, false, Some(self.changed.unwrap_or(changed)));
+        self.steady_since = None;
     }
 
     fn note_sample(&mut self, charger: &Charger, tuning: &Tuning) {
@@ -176,6 +186,7 @@ impl ChargerMemory {
         let Some(accepted) = charger.accepted else { return };
         if self.sent.is_some() && self.changed.is_some_and(|at| accepted.at >= at) && accepted.value <= setting {
             self.accepted = true;
+            self.steady_since = Some(self.steady_since.unwrap_or(accepted.at));
         }
         for release in &mut self.releases {
             let obeyable = accepted.value <= release.to.max(setting);
@@ -185,14 +196,14 @@ impl ChargerMemory {
         }
     }
 
-    fn settle_releases(&mut self, charger: &Charger, setting: Milliamps, now: Moment, tuning: &Tuning) {
+    fn settle_releases(&mut self, charger: &Charger, now: Moment, tuning: &Tuning) {
         let drawn = charger.draws().highest();
         self.releases.retain(|release| {
             let Some(accepted) = release.accepted else { return true };
             let held = now.0 < accepted.0.saturating_add(tuning.release_hold_ms);
-            let shown = charger.measured.is_some_and(|sample| {
-                sample.at >= accepted && drawn <= release.to.max(setting) + tuning.follow_tolerance
-            });
+            let shown = charger
+                .measured
+                .is_some_and(|sample| sample.at >= accepted && drawn <= release.to + tuning.follow_tolerance);
             held && !(shown && release.drew_more)
         });
     }
@@ -214,7 +225,7 @@ impl ChargerMemory {
     }
 
     /// What it counts with: for giving current to others, as excess, and as its part in a meter's sample.
-    fn count(&self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
+    fn count(&mut self, charger: &Charger, watch: &mut Watch, now: Moment, tuning: &Tuning) {
         let setting = watch.setting;
         // A limit above ours that the wallbox itself reports: somebody else talks to it too. A paused one often
         // reports the limit it would have if it were not paused, which says nothing.
@@ -222,14 +233,23 @@ impl ChargerMemory {
         let bound = self.bound(setting).max(reported);
         let drawn = charger.draws();
         let moving = self.changed.is_some_and(|at| now.0 < at.0.saturating_add(tuning.release_hold_ms));
+        // While a car may still be on its way down, what it draws above its setting says nothing; its habit does.
         let explained = !self.releases.is_empty() && !watch.not_following && !watch.not_accepting;
+        if !charger.connector.plugged() && charger.connector != Connector::Unknown {
+            self.habit = PerPhase::default();
+        }
         for phase in Phase::ALL {
             let (told, most) = if charger.uses(phase) { (setting, bound) } else { Default::default() };
             watch.counted[phase] = most.max(drawn[phase]);
             let stuck = if watch.not_accepting { most } else { Milliamps::ZERO };
             let above = (drawn[phase].max(stuck) - told).at_least_zero();
-            watch.excess[phase] = if explained { Milliamps::ZERO } else { above };
+            if !explained {
+                self.habit[phase] = above;
+            }
+            watch.excess[phase] = self.habit[phase];
             watch.surely[phase] = self.own_part(charger, phase, setting);
+            let latest = self.recent.last().map(|drawn| drawn.value[phase]);
+            watch.latest[phase] = latest.unwrap_or(watch.surely[phase]);
             watch.perhaps[phase] = if moving { watch.surely[phase].max(told) } else { watch.surely[phase] };
         }
     }

@@ -22,6 +22,8 @@ struct BaseSample {
     high: PerPhase<Milliamps>,
     /// At least, as far as wallboxes that are just changing explain the rest.
     low: PerPhase<Milliamps>,
+    /// With what the wallboxes measured last, for an overload.
+    latest: PerPhase<Milliamps>,
 }
 
 /// Memory of one circuit.
@@ -52,10 +54,11 @@ pub(super) struct CircuitWatch {
     pub lost: bool,
 }
 
-/// The wallboxes' parts in a sample: what is surely theirs, and what may be at most.
+/// The wallboxes' parts in a sample: the highest they measured about then, the latest, and what they may draw at most.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Parts {
     pub surely: PerPhase<Milliamps>,
+    pub latest: PerPhase<Milliamps>,
     pub perhaps: PerPhase<Milliamps>,
 }
 
@@ -92,8 +95,8 @@ impl CircuitMemory {
                 watch.base_high[phase] = highest.max(failsafe[phase]);
                 watch.base[phase] = watch.base_high[phase];
             } else {
-                watch.base_high[phase] = highest;
                 watch.base[phase] = self.present(phase, watch.over[phase], tuning);
+                watch.base_high[phase] = highest.max(watch.base[phase]);
             }
         }
         watch
@@ -107,18 +110,19 @@ impl CircuitMemory {
             let base = |own: PerPhase<Milliamps>| {
                 PerPhase::from_fn(|p| sample.current[p].map_or(failsafe[p], |ma| (ma - own[p]).at_least_zero()))
             };
-            self.samples.push(BaseSample { at: sample.at, high: base(parts.surely), low: base(parts.perhaps) });
+            let (high, low, latest) = (base(parts.surely), base(parts.perhaps), base(parts.latest));
+            self.samples.push(BaseSample { at: sample.at, high, low, latest });
         }
         self.samples.retain(|old| old.at.0.saturating_add(tuning.window_ms) >= sample.at.0);
     }
 
-    /// The load for sharing among those who charge: under overload the latest sample at its worst. Without overload
+    /// The load for sharing among those who charge: under overload the latest of everything. Without overload
     /// nothing burns, and a reduction can wait until two samples agree that it is the house and not a car that one of
     /// the meters has seen earlier than the other.
     fn present(&self, phase: Phase, over: bool, tuning: &Tuning) -> Milliamps {
         let Some(latest) = self.samples.last() else { return Milliamps::ZERO };
         if over {
-            return latest.high[phase];
+            return latest.latest[phase];
         }
         let recent = |sample: &&BaseSample| sample.at.0.saturating_add(tuning.skew_ms) >= latest.at.0;
         self.samples.iter().filter(recent).map(|sample| sample.low[phase]).min().unwrap_or_default()

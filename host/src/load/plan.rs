@@ -145,13 +145,15 @@ fn observe_circuits(
     site: &Site,
 ) -> Vec<CircuitWatch> {
     let mut surely = vec![PerPhase::default(); tree.circuits.len()];
-    let mut perhaps = surely.clone();
+    let (mut latest, mut perhaps) = (surely.clone(), surely.clone());
     for unit in units {
         add_along(&mut surely, &unit.path, unit.watch.surely);
+        add_along(&mut latest, &unit.path, unit.watch.latest);
         add_along(&mut perhaps, &unit.path, unit.watch.perhaps);
     }
     memories.retain(|id, _| tree.circuits.iter().any(|circuit| circuit.id == *id));
-    let parts = surely.into_iter().zip(perhaps).map(|(surely, perhaps)| Parts { surely, perhaps });
+    let parts = surely.into_iter().zip(latest).zip(perhaps);
+    let parts = parts.map(|((surely, latest), perhaps)| Parts { surely, latest, perhaps });
     let observe = |(circuit, parts): (&&super::Circuit, Parts)| {
         let memory = memories.entry(circuit.id.clone()).or_default();
         memory.observe(circuit, parts, now, elapsed_ms, &site.tuning)

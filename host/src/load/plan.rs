@@ -217,7 +217,8 @@ fn fairness(a: &Unit<'_>, b: &Unit<'_>) -> std::cmp::Ordering {
 #[must_use]
 pub fn minimums(state: &State, site: &Site, now: Moment) -> Vec<(DeviceId, Milliamps)> {
     let mut frugal = site.clone();
-    for charger in &mut frugal.chargers {
+    // A silent one hears nothing and may go on drawing its maximum.
+    for charger in frugal.chargers.iter_mut().filter(|charger| charger.reachable) {
         charger.max = charger.least();
         if charger.connector == Connector::Available {
             charger.connector = Connector::Connected;

@@ -2,6 +2,7 @@
 
 mod golden;
 mod properties;
+mod rules;
 mod sequences;
 
 use super::{Charger, Circuit, CircuitId, Metering, Milliamps, PerPhase, Phase, Site};

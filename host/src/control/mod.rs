@@ -42,7 +42,7 @@ impl ControlHandle {
     }
 
     /// Ends control: tells each wallbox what `load.disable_policy` says and waits until that has arrived, at most
-    /// [`ending::PATIENCE`].
+    /// three seconds.
     pub async fn shutdown(mut self) {
         if let Some(stop) = self.stop.take() {
             // An error means that the loop has ended already; then there is nothing to wait for either.

@@ -31,7 +31,10 @@ pub(super) fn decide(units: &mut [Unit<'_>], ground: &mut Ground<'_>, now: Momen
     // Half of what is free may be taken per tick, by all together.
     let mut allowed = Slack(ground.free.0.iter().map(|free| portion(*free, tuning)).collect());
     let mut order: Vec<&mut Unit<'_>> = units.iter_mut().filter(|unit| unit.live).collect();
-    order.sort_by_key(|unit| (std::cmp::Reverse(unit.charger.priority), unit.granted, unit.charger.id.clone()));
+    order.sort_by(|a, b| {
+        let key = |unit: &Unit<'_>| (std::cmp::Reverse(unit.charger.priority), unit.granted);
+        key(a).cmp(&key(b)).then_with(|| a.charger.id.cmp(&b.charger.id))
+    });
     for unit in order {
         let goal = Milliamps(unit.now.current.min(unit.high.current));
         if goal <= unit.granted || unit.granted < unit.watch.setting {

@@ -52,7 +52,7 @@ impl Slack {
 
 /// Shares `slack` among `seats`, which stand in the order of admission: minimums first, then max-min within each
 /// tier, then whole steps. Leaves in `slack` what nobody gets.
-pub(super) fn share(seats: &[Seat], slack: &mut Slack) -> Vec<Share> {
+pub(super) fn share(seats: &[&Seat], slack: &mut Slack) -> Vec<Share> {
     let mut shares: Vec<Share> = seats.iter().map(|seat| admit(seat, slack)).collect();
     let mut tiers: Vec<i32> = seats.iter().map(|seat| seat.tier).collect();
     tiers.sort_unstable_by(|a, b| b.cmp(a));
@@ -78,10 +78,11 @@ fn admit(seat: &Seat, slack: &mut Slack) -> Share {
 
 /// Lifts the lowest of one tier together until a limit, a cap or the next level is reached, again and again. Each
 /// round ends in one of the three, so there are at most twice as many rounds as seats and one per limit.
-fn fill_tier(seats: &[Seat], tier: i32, shares: &mut [Share], slack: &mut Slack) {
+fn fill_tier(seats: &[&Seat], tier: i32, shares: &mut [Share], slack: &mut Slack) {
     let mut demand = vec![0_i64; slack.0.len()];
     let mut active: Vec<(&Seat, &mut Share)> = seats
         .iter()
+        .copied()
         .zip(shares.iter_mut())
         .filter(|(seat, share)| seat.tier == tier && share.current > 0 && share.current < seat.cap)
         .collect();
@@ -124,7 +125,7 @@ fn fill_tier(seats: &[Seat], tier: i32, shares: &mut [Share], slack: &mut Slack)
 
 /// Rounds down to whole steps and gives what that frees, one step each, to whoever it still fits: higher tiers, then
 /// the lowest currents, then the order of admission.
-fn quantise(seats: &[Seat], shares: &mut [Share], slack: &mut Slack) {
+fn quantise(seats: &[&Seat], shares: &mut [Share], slack: &mut Slack) {
     for (seat, share) in seats.iter().zip(shares.iter_mut()) {
         let remainder = share.current % seat.step.max(1);
         share.current -= remainder;
@@ -132,6 +133,7 @@ fn quantise(seats: &[Seat], shares: &mut [Share], slack: &mut Slack) {
     }
     let mut order: Vec<(&Seat, &mut Share)> = seats
         .iter()
+        .copied()
         .zip(shares)
         .filter(|(seat, share)| seat.step > 1 && share.current > 0 && share.current < seat.cap)
         .collect();

@@ -2,9 +2,9 @@
 //! log, integers only, so that the daemon, the simulator and the property tests run the same code and a recorded
 //! trace replays bit by bit. Readings become a [`Site`] in `control`, which also sends what [`plan`] decides.
 //!
-//! The rules, in the order of a tick: observe the wallboxes ([`charger`]) and the circuits ([`circuit`]), share what
-//! the circuits carry ([`fill`]), lead each wallbox towards its share without ever counting on current that is not
-//! yet free ([`commit`]), explain ([`explain`]). Not in here yet, and where it will go: rotation among waiting cars
+//! The rules, in the order of a tick: observe the wallboxes (`charger`) and the circuits (`circuit`), share what
+//! the circuits carry (`fill`), lead each wallbox towards its share without ever counting on current that is not
+//! yet free (`commit`), explain (`explain`). Not in here yet, and where it will go: rotation among waiting cars
 //! (before admission), phase imbalance (between filling rounds), minimum on and off times and phase switching
 //! (before commit), charging from surplus (one more source of `requested`).
 

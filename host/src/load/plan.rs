@@ -184,7 +184,7 @@ fn survey<'a>(tree: Tree<'a>, watches: Vec<CircuitWatch>, units: &[Unit<'_>]) ->
 /// Shares twice: what the circuits carry now, and what they would carry if the load were as high as it was lately.
 fn share(units: &mut [Unit<'_>], ground: &Ground<'_>) {
     units.sort_by(|a, b| admission_order(a).cmp(&admission_order(b)).then_with(|| fairness(a, b)));
-    let seats: Vec<Seat> = units.iter().map(|unit| unit.seat.clone()).collect();
+    let seats: Vec<&Seat> = units.iter().map(|unit| &unit.seat).collect();
     let mut room = ground.room.clone();
     let now = fill::share(&seats, &mut room);
     let mut high_room = ground.room.clone();

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::fill::{Seat, Share, Slack, share};
+use super::super::fill::{self, Seat, Share, Slack};
 
 const LINES: usize = 6;
 
@@ -16,6 +16,10 @@ fn seat(steps: &'static [i64]) -> impl Strategy<Value = Seat> {
 
 fn slack() -> impl Strategy<Value = Vec<i64>> {
     prop::collection::vec(-5_000..=120_000_i64, LINES)
+}
+
+fn share(seats: &[Seat], slack: &mut Slack) -> Vec<Share> {
+    fill::share(&seats.iter().collect::<Vec<_>>(), slack)
 }
 
 fn load_on(line: usize, seats: &[Seat], shares: &[Share]) -> i64 {

@@ -189,6 +189,19 @@ fn a_car_that_takes_less_gives_the_rest_back_until_it_wants_more() {
 }
 
 #[test]
+fn what_cars_take_beyond_their_limit_is_not_shared_out() {
+    let mut two = Loop::new(25, vec![car(), waiting(2, "main", &Phase::ALL, 16)]);
+    two.draws = |told| if told > 0 { told + 900 } else { 0 };
+    two.run(90);
+    let shares: Vec<i64> = two.plan.chargers.values().map(|plan| plan.share.0).collect();
+    assert_eq!((shares, two.granted(0), two.granted(1)), (vec![11_600, 11_600], 11_600, 11_600));
+    // While it is on its way to a lower current, its habit counts and not what it still draws.
+    two.house = Some(5_000);
+    two.run(1);
+    assert_eq!((two.granted(0), two.granted(1)), (9_100, 9_100));
+}
+
+#[test]
 fn a_full_car_leaves_its_place_to_one_that_charges() {
     // Room for one: the first is plugged in and draws nothing.
     let mut two = Loop::new(10, vec![car(), waiting(2, "main", &Phase::ALL, 16)]);

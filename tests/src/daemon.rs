@@ -14,6 +14,8 @@ use crate::SOON;
 pub struct Daemon {
     child: Child,
     output: Output,
+    /// Read the pipes until the process has closed them.
+    readers: Vec<tokio::task::JoinHandle<()>>,
 }
 
 /// Everything the process has printed so far.
@@ -42,13 +44,14 @@ impl Daemon {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
         let output = Output { text: Arc::default(), grown: watch::Sender::new(0) };
+        let mut readers = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(output.clone().collect(stdout));
+            readers.push(tokio::spawn(output.clone().collect(stdout)));
         }
         if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(output.clone().collect(stderr));
+            readers.push(tokio::spawn(output.clone().collect(stderr)));
         }
-        Self { child, output }
+        Self { child, output, readers }
     }
 
     /// Waits until a line of the output contains `words`, and returns that line.
@@ -77,29 +80,33 @@ impl Daemon {
         self.output.text()
     }
 
-    /// Asks the process to end (SIGTERM) and waits for it.
+    /// Asks the process to end (SIGTERM) and waits for it. Exit code and the whole output.
     ///
     /// # Panics
     /// If it does not end in time.
-    #[expect(clippy::panic, reason = "a process that does not end is a failed test")]
-    pub async fn stop(mut self) -> (Option<i32>, String) {
+    pub async fn stop(self) -> (Option<i32>, String) {
         if let Some(pid) = self.child.id() {
             // `kill` is there wherever these tests run; signals need unsafe code otherwise.
             let _ = Command::new("kill").arg(pid.to_string()).status().await;
         }
-        match tokio::time::timeout(SOON, self.child.wait()).await {
-            Ok(status) => (status.ok().and_then(|status| status.code()), self.output.text()),
-            Err(_) => panic!("ladekern did not end within {SOON:?}:\n{}", self.output.text()),
-        }
+        self.ended(SOON).await
     }
 
-    /// Waits until the process ends by itself.
+    /// Waits until the process ends by itself. Exit code and the whole output.
     ///
     /// # Panics
     /// If it does not end within `limit`.
     #[expect(clippy::panic, reason = "a process that does not end is a failed test")]
     pub async fn ended(mut self, limit: std::time::Duration) -> (Option<i32>, String) {
-        match tokio::time::timeout(limit, self.child.wait()).await {
+        let ended = async {
+            let status = self.child.wait().await;
+            // The process may be gone before the last lines are read.
+            for reader in self.readers.drain(..) {
+                let _ = reader.await;
+            }
+            status
+        };
+        match tokio::time::timeout(limit, ended).await {
             Ok(status) => (status.ok().and_then(|status| status.code()), self.output.text()),
             Err(_) => panic!("ladekern did not end within {limit:?}:\n{}", self.output.text()),
         }

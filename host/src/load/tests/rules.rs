@@ -135,6 +135,31 @@ fn a_reduction_waits_for_no_timer() {
 }
 
 #[test]
+fn a_reduction_that_nobody_accepted_frees_nothing() {
+    let mut one = Loop::new(20, vec![car()]);
+    one.run(40);
+    // Nothing is drawn, so that only the ledger can say what may be drawn.
+    (one.house, one.accepts, one.draws) = (Some(10_000), false, |_| 0);
+    one.run(10);
+    assert_eq!(one.granted(0), 10_000);
+    one.run(30);
+    assert_eq!(one.plan.chargers[&evse(1)].counted, PerPhase::all(Milliamps(16_000)));
+    one.accepts = true;
+    one.run(20);
+    assert!(one.plan.chargers[&evse(1)].counted[Phase::L1] <= Milliamps(10_000));
+}
+
+#[test]
+fn an_unknown_phase_counts_on_all_three() {
+    let mut unknown = car();
+    unknown.phases = None;
+    let others = Phase::ALL.into_iter().zip(2..).map(|(phase, number)| waiting(number, "main", &[phase], 16));
+    let site = site(vec![circuit("main", None, 20)], std::iter::once(unknown).chain(others).collect());
+    let plan = plan(&mut State::default(), &site, Moment(1_000));
+    assert!(plan.chargers.values().all(|charger| charger.share == Milliamps(10_000)), "{:?}", plan.chargers);
+}
+
+#[test]
 fn nothing_left_below_the_minimum_is_a_pause() {
     let mut one = Loop::new(20, vec![car()]);
     one.house = Some(15_000);

@@ -15,6 +15,9 @@
     reason = "a failed unwrap is a failed assertion"
 )]
 
+#[path = "closed_loop_parts/breaker.rs"]
+mod breaker;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use ladekern::load::{
@@ -22,35 +25,14 @@ use ladekern::load::{
 };
 use ladekern::site::{Connector, DeviceId, Measured, Moment};
 
+use breaker::Breaker;
+
 /// Step of the physics.
 const STEP_MS: u64 = 100;
 /// A fiftieth above a limit is noise of measurement and no overload.
 const NOISE: f64 = 1.02;
 /// Cycle of the load manager.
 const CYCLE_MS: u64 = 1_000;
-
-/// A miniature circuit breaker, harsher than IEC 60898 demands of a real one: a bimetal with a time constant of two
-/// minutes that starts warm from full load and trips at the temperature which 1.13 times the rated current reaches in
-/// the end (the standard: that current is carried for an hour). From warm it trips at 1.45 times after 35 s (the
-/// standard: within an hour), at twice after 12 s, and at once at 3 times, the least at which type B may trip.
-#[derive(Clone, Debug)]
-struct Breaker {
-    rated: f64,
-    warmth: f64,
-    tripped: bool,
-}
-
-impl Breaker {
-    fn new(rated: f64) -> Self {
-        Self { rated, warmth: 1.0, tripped: false }
-    }
-
-    fn carry(&mut self, ampere: f64, seconds: f64) {
-        let load = ampere / self.rated;
-        self.warmth += (load * load - self.warmth) * seconds / 120.0;
-        self.tripped |= self.warmth > 1.13 * 1.13 || load >= 3.0;
-    }
-}
 
 /// A generator of numbers for the scenarios (splitmix64); the same seed gives the same site.
 struct Dice(u64);

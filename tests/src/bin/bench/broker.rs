@@ -8,11 +8,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use ladekern_tests::daemon::Daemon;
 use ladekern_tests::mosquitto::Mosquitto;
 
 use crate::guest::SENSOR;
-use crate::measure::{median, ms, percentile};
+use crate::measure::{median, ms, percentile, process_cpu, us};
 use crate::report::Number;
 use crate::wire::Wire;
 
@@ -36,7 +37,8 @@ pub async fn through_plugin() -> anyhow::Result<Vec<Number>> {
     let daemon = Daemon::start(["run", "--config", &config, "--state", &state]);
     daemon.line_with("http://").await;
     let addr = broker.addr();
-    let numbers = tokio::task::spawn_blocking(move || measure(addr)).await?;
+    let pid = daemon.pid().context("the daemon has ended")?.to_string();
+    let numbers = tokio::task::spawn_blocking(move || measure(addr, &pid)).await?;
     daemon.stop().await;
     numbers
 }
@@ -138,16 +140,19 @@ impl Path {
     }
 }
 
-fn measure(broker: SocketAddr) -> anyhow::Result<Vec<Number>> {
+fn measure(broker: SocketAddr, daemon: &str) -> anyhow::Result<Vec<Number>> {
     wait_for_site(broker)?;
     let (mut echo, mut plugin) = (Path::echo(broker)?, Path::plugin(broker)?);
     for path in [&mut echo, &mut plugin] {
         path.throughput(Duration::from_millis(500))?;
     }
     let (mut plain, mut decoded) = (Vec::new(), Vec::new());
+    let mut cpu_us = Vec::new();
     for _ in 0..PAIRS {
         plain.push(echo.throughput(WINDOW)?);
+        let (before, sent) = (process_cpu(daemon)?, plugin.sent);
         decoded.push(plugin.throughput(WINDOW)?);
+        cpu_us.push(us(process_cpu(daemon)?.saturating_sub(before)) / (plugin.sent - sent) as f64);
     }
     let ratio = median(decoded.iter().zip(&plain).map(|(decoded, plain)| decoded / plain).collect());
     let (echo_ms, plugin_ms) = (echo.latencies()?, plugin.latencies()?);
@@ -156,6 +161,7 @@ fn measure(broker: SocketAddr) -> anyhow::Result<Vec<Number>> {
         Number::at_least("mqtt_through_plugin_vs_echo", ratio, "", 0.6),
         beside("mqtt_through_plugin_per_s", median(decoded), "1/s"),
         beside("mqtt_echo_per_s", median(plain), "1/s"),
+        beside("mqtt_daemon_cpu_us", median(cpu_us), "µs"),
         beside("mqtt_latency_p50_ms", percentile(plugin_ms.clone(), 0.5), "ms"),
         beside("mqtt_latency_p99_ms", percentile(plugin_ms, 0.99), "ms"),
         beside("mqtt_echo_p50_ms", percentile(echo_ms.clone(), 0.5), "ms"),

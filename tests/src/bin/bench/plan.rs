@@ -23,7 +23,7 @@ pub fn twenty_chargers() -> anyhow::Result<Vec<Number>> {
             }
         }
         black_box(&plan);
-    });
+    })?;
     Ok(vec![Number::at_most("plan_20_chargers_us", value, "µs", 50.0)])
 }
 

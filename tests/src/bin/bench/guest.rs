@@ -59,7 +59,7 @@ pub async fn decode() -> anyhow::Result<Vec<Number>> {
     ])
 }
 
-const CALLS: u32 = 5_000;
+const CALLS: u32 = 40_000;
 
 /// One poll of a wallbox that reads two blocks.
 pub async fn driver_poll() -> anyhow::Result<Vec<Number>> {

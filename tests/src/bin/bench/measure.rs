@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 /// Rounds of which the median counts.
-pub const ROUNDS: usize = 15;
+pub const ROUNDS: usize = 7;
 
 /// The value below which `share` (0 to 1) of the values lie.
 pub fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
@@ -33,6 +33,7 @@ pub fn time_us(calls: u32, mut call: impl FnMut()) -> anyhow::Result<f64> {
 }
 
 /// A moment on the clock that only runs while this thread computes: what others do on a shared machine is not in it.
+/// It ticks every few milliseconds only, so what is measured has to take a tenth of a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu(Duration);
 

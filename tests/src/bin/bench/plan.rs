@@ -13,7 +13,7 @@ pub fn twenty_chargers() -> anyhow::Result<Vec<Number>> {
     let mut site = site()?;
     let mut state = State::default();
     let mut now = Moment(1_000);
-    let value = time_us(2_000, || {
+    let value = time_us(10_000, || {
         now = Moment(now.0 + 1_000);
         move_on(&mut site, now);
         let plan = load::plan(&mut state, &site, now);

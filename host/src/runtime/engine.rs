@@ -167,7 +167,7 @@ fn config(cache: Option<Cache>) -> Config {
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(FIBER_STACK)
         .wasm_backtrace_max_frames(NonZeroUsize::new(16))
-        // Offsets in a stripped component tell nobody anything, and the tables for them are a third of what is loaded.
+        // Offsets in a stripped component tell nobody anything, and the tables for them have to be loaded.
         .generate_address_map(false)
         .parallel_compilation(true)
         .cache(cache);

@@ -35,7 +35,7 @@ pub mod exception {
 /// What a call to a unit gives: values, or an exception code.
 pub type Answer<T> = Result<T, u8>;
 
-/// The registers of one device. Whatever is not implemented answers with exception 1.
+/// The registers of one device. A table the device does not have answers with exception 1 (illegal function).
 pub trait Unit: Send + Sync {
     /// Function 3 (`Table::Holding`) or 4 (`Table::Input`): `count` registers from `address`.
     ///

@@ -194,6 +194,7 @@ impl SampleWires {
                 payload: Bytes::from(message.payload.clone()),
                 retained: false,
                 at: clock.now(),
+                reply_to: None,
             })
         })
     }

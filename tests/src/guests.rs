@@ -167,6 +167,7 @@ impl Mqtt for FakeMqtt {
                 payload: Bytes::from_static(b"world"),
                 retained: false,
                 at: ladekern::site::Moment(1),
+                reply_to: None,
             });
             Ok(())
         })

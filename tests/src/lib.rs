@@ -8,6 +8,7 @@ pub mod http;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod rig;
+pub mod site;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 mod check;
 mod files;
 mod reload;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,17 +19,20 @@ use tokio::task::JoinHandle;
 pub use check::{Report, check};
 pub use files::{StateDir, plugin_folders};
 
-use crate::config::{self, BrokerUrl, Config, DefaultBroker, Override};
+use crate::config::{self, BrokerUrl, Config, DefaultBroker, Override, Settings};
+use crate::contract::api::Api;
 use crate::contract::mqtt::{self, ContractMqtt};
 use crate::contract::{SiteSource, SiteView};
 use crate::control::{self, ControlHandle};
 use crate::device::http_input::Feeds;
 use crate::device::installed::Services;
 use crate::device::manager::{Devices, DevicesParts};
+use crate::modbus_server::{ModbusServer, ServerParts};
 use crate::plugin::Registry;
 use crate::runtime::{Runtime, RuntimeOptions};
+use crate::session::{SessionParts, Sessions};
 use crate::site::{Board, Clock};
-use crate::store::{DriverState, serial};
+use crate::store::{DriverState, Transactions, serial};
 use crate::transport::{BrokerStatus, BusStatus, EmbeddedBroker, Transports};
 use crate::web::{self, WebState};
 
@@ -52,10 +57,13 @@ pub struct App {
     address: SocketAddr,
     plugin_dirs: Vec<PathBuf>,
     source: SiteSource,
+    api: Api,
     transports: Transports,
     devices: Devices,
     control: ControlHandle,
     contract: ContractMqtt,
+    sessions: Sessions,
+    modbus_server: ModbusServer,
     web: Web,
     reload: reload::Reload,
     broker: Option<EmbeddedBroker>,
@@ -100,26 +108,49 @@ impl App {
         };
         let devices = Devices::start(parts, &config).await;
         let (config_sender, config) = watch::channel(Arc::new(config));
-        let control = control::spawn(board.clone(), Arc::new(devices.clone()), clock, config.clone());
-        let source = SiteSource::new(board, config, control.plan(), clock, serial);
-        let web = Web::start(listener, WebState { source: source.clone(), feeds: feeds.clone() });
-        let contract = mqtt::spawn(source.clone(), feeds, transports.clone());
-        let (transports_of_reload, devices_of_reload) = (transports.clone(), devices.clone());
+        let commands = Arc::new(devices.clone());
+        let session_parts = SessionParts {
+            board: board.clone(),
+            config: config.clone(),
+            commands: commands.clone(),
+            clock,
+            transactions: Transactions::open(state.path())?,
+        };
+        let sessions = Sessions::start(session_parts);
+        let restrictions = sessions.restrictions();
+        let control = control::spawn(board.clone(), commands.clone(), clock, config.clone(), restrictions);
+        let source = SiteSource::new(board, config, control.plan(), sessions.view(), clock, serial);
+        let (settings, requests) = Settings::channel();
+        let api = Api {
+            source: source.clone(),
+            feeds,
+            settings,
+            sessions: sessions.clone(),
+            devices: devices.clone(),
+            transports: transports.clone(),
+        };
+        let web = Web::start(listener, WebState { api: api.clone(), state_dir: state.path().to_owned() });
+        let contract = mqtt::spawn(api.clone());
+        let server_parts = ServerParts { source: source.clone(), sessions: sessions.clone(), commands };
+        let modbus_server = ModbusServer::start(server_parts);
         let followers = reload::Followers {
             registry,
-            transports: transports_of_reload,
-            devices: devices_of_reload,
+            transports: transports.clone(),
+            devices: devices.clone(),
             config: config_sender,
         };
-        let reload = reload::start(options, &plugin_dirs, followers).await;
+        let reload = reload::start(options, &plugin_dirs, followers, requests).await;
         Ok(App {
             address,
             plugin_dirs,
             source,
+            api,
             transports,
             devices,
             control,
             contract,
+            sessions,
+            modbus_server,
             web,
             reload,
             broker,
@@ -150,6 +181,12 @@ impl App {
         self.source.view()
     }
 
+    /// The commands of the contract, as HTTP and MQTT call them.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        self.api.clone()
+    }
+
     /// All devices.
     #[must_use]
     pub fn devices(&self) -> &Devices {
@@ -171,7 +208,9 @@ impl App {
     /// Ends control as `load.disable_policy` says, closes the devices, says goodbye to brokers and clients.
     pub async fn stop(self) {
         drop(self.reload);
+        drop(self.modbus_server);
         self.control.shutdown().await;
+        self.sessions.shutdown().await;
         self.devices.shutdown().await;
         self.contract.shutdown().await;
         self.web.stop().await;

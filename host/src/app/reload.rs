@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::{Options, check};
-use crate::config::{self, Config, ConfigEvent, ConfigWatch, DefaultBroker};
+use crate::config::{self, Config, ConfigEvent, ConfigWatch, DefaultBroker, Request, SettingsError};
 use crate::device::manager::Devices;
 use crate::plugin::{self, PluginEvent, PluginWatch, Registry};
 use crate::transport::Transports;
@@ -39,7 +39,12 @@ impl Drop for Reload {
 
 /// Starts both watches; the one over the plugin folders also loads what is there. Where the system cannot watch (no
 /// such folder, too many watches), that is said once and the daemon goes on without hot reload.
-pub(super) async fn start(options: &Options, plugin_dirs: &[PathBuf], followers: Followers) -> Reload {
+pub(super) async fn start(
+    options: &Options,
+    plugin_dirs: &[PathBuf],
+    followers: Followers,
+    requests: mpsc::Receiver<Request>,
+) -> Reload {
     let (config_sender, config_events) = mpsc::channel(WAITING);
     let (plugin_sender, plugin_events) = mpsc::channel(WAITING);
     let current = Config::clone(&followers.config.borrow());
@@ -54,7 +59,7 @@ pub(super) async fn start(options: &Options, plugin_dirs: &[PathBuf], followers:
             None
         }
     };
-    let task = tokio::spawn(follow(followers, config_events, plugin_events));
+    let task = tokio::spawn(follow(followers, config_events, plugin_events, requests));
     Reload { _config: config, _plugins: plugins, task }
 }
 
@@ -62,12 +67,16 @@ async fn follow(
     followers: Followers,
     mut config: mpsc::Receiver<ConfigEvent>,
     mut plugins: mpsc::Receiver<PluginEvent>,
+    mut requests: mpsc::Receiver<Request>,
 ) {
     loop {
         // A watch that could not be started has closed its channel; the other one goes on.
         tokio::select! {
             Some(event) = config.recv() => followers.config_event(event).await,
             Some(event) = plugins.recv() => followers.devices.plugin_event(&event),
+            Some(request) = requests.recv() => {
+                let _ = request.done.send(Err(SettingsError::Cannot("not yet".into())));
+            }
             else => return,
         }
     }

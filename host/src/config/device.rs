@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::site::{DeviceId, DeviceKind, Role};
 
-use super::parse::{broker_ref, enabled, plain_only};
+use super::parse::{broker_ref, enabled};
 use super::reader::{Context, Reader, boolean, json, number, owned, size, text};
 use super::tree::{Data, Node, Place, shorten};
 use super::types::*;
@@ -47,6 +47,7 @@ pub(super) fn read(context: &Context<'_>, entries: &[(String, Node)], place: Pla
         endpoints: BTreeMap::new(),
         feed: BrokerRef::Off,
         publish: table.read("publish", broker_ref),
+        number: table.read("number", number(0..=1_000_000)),
         config: serde_json::Value::Object(serde_json::Map::new()),
         timeout: table.read("timeout_s", number(1..=86_400)).map(Duration::from_secs),
         poll: Duration::from_secs(1),
@@ -59,12 +60,16 @@ pub(super) fn read(context: &Context<'_>, entries: &[(String, Node)], place: Pla
         sha256: None,
         wasi: false,
         limits: LimitsConfig::default(),
+        label: String::new(),
+        meter: None,
+        fixed_rfid: None,
+        charging_rules: None,
         id,
     };
     kind_keys(&mut table, &mut device, nameless);
     driver_keys(&mut table, &mut device, built_in);
     addresses(&mut table, &mut device, built_in);
-    table.finish(|_, _| None);
+    table.finish();
     if nameless { None } else { Some(device) }
 }
 
@@ -84,6 +89,18 @@ fn kind_keys(table: &mut Reader<'_>, device: &mut DeviceConfig, nameless: bool) 
     let max_ma = table.read("max_ma", number(LEAST_MA..=MOST_MA));
     let priority = table.read("priority", number(i64::from(i32::MIN)..=i64::from(i32::MAX)));
     device.failsafe = failsafe(table);
+    device.label = table.read("label", owned).unwrap_or_default();
+    device.meter = table.read("meter", |node| {
+        let id: DeviceId = text(node)?.parse().map_err(|error: crate::site::BadDeviceId| error.to_string())?;
+        let is_meter = id.kind() == DeviceKind::Meter;
+        if is_meter { Ok(id) } else { Err(format!("{id} is a wallbox; expected a meter, M1, M2, …")) }
+    });
+    device.fixed_rfid = table.read("fixed_rfid", super::services::card_number);
+    device.charging_rules = table.read("charging_rules", |node| {
+        let rules = text(node)?;
+        let checked: Result<serde_json::Value, _> = serde_json::from_str(rules);
+        checked.map(|_| rules.to_owned()).map_err(|error| format!("expected JSON, as set_device writes it: {error}"))
+    });
 
     device.min_ma = min_ma.unwrap_or(device.min_ma);
     device.max_ma = max_ma.unwrap_or_else(|| device.max_ma.max(device.min_ma));
@@ -97,7 +114,19 @@ fn kind_keys(table: &mut Reader<'_>, device: &mut DeviceConfig, nameless: bool) 
     let (foreign, owner): (&[&str], &str) = match device.id.kind() {
         DeviceKind::Evse => (&["role"], "meters (M1, M2, …)"),
         DeviceKind::Meter => {
-            (&["circuit", "phases", "min_ma", "max_ma", "priority", "failsafe"], "wallboxes (E1, E2, …)")
+            const KEYS: &[&str] = &[
+                "circuit",
+                "phases",
+                "min_ma",
+                "max_ma",
+                "priority",
+                "failsafe",
+                "label",
+                "meter",
+                "fixed_rfid",
+                "charging_rules",
+            ];
+            (KEYS, "wallboxes (E1, E2, …)")
         }
     };
     for key in foreign.iter().filter(|key| table.peek(key).is_some()) {
@@ -120,7 +149,7 @@ fn failsafe(table: &mut Reader<'_>) -> Option<FailsafeConfig> {
             inner.error(key, "is missing; expected failsafe = { ma = 6000, timeout_s = 60 }");
         }
     }
-    inner.finish(|_, _| None);
+    inner.finish();
     Some(FailsafeConfig { ma: ma?, timeout_s: timeout_s? })
 }
 
@@ -195,7 +224,7 @@ fn limits(mut table: Reader<'_>) -> LimitsConfig {
         state: table.read("state", size(0..=1 << 20)),
         http_body: table.read("http_body", size(0..=4 << 20)),
     };
-    table.finish(|_, _| None);
+    table.finish();
     limits
 }
 
@@ -241,11 +270,7 @@ fn addresses(table: &mut Reader<'_>, device: &mut DeviceConfig, built_in: bool) 
 }
 
 fn endpoint_url(node: &Node) -> Result<EndpointUrl, String> {
-    let url: EndpointUrl = text(node)?.parse().map_err(|error: super::BadUrl| error.to_string())?;
-    match &url {
-        EndpointUrl::Mqtt(BrokerRef::Url(broker)) => plain_only(broker).map(|()| url),
-        _ => Ok(url),
-    }
+    text(node)?.parse().map_err(|error: super::BadUrl| error.to_string())
 }
 
 /// An endpoint of which only the address is known.
@@ -294,7 +319,7 @@ fn endpoint(mut table: Reader<'_>) -> Option<EndpointConfig> {
     if user.is_some() != password_file.is_some() && foreign.len() != 5 {
         table.error("user", "user and password_file belong together");
     }
-    table.finish(|_, _| None);
+    table.finish();
     let defaults = plain(url?);
     Some(EndpointConfig {
         unit,

@@ -6,8 +6,11 @@
 
 mod device;
 mod error;
+mod mqtt;
 mod parse;
 pub(crate) mod reader;
+mod services;
+mod settings;
 pub(crate) mod tree;
 mod types;
 mod url;
@@ -17,9 +20,13 @@ use std::path::Path;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use parse::parse;
+pub use services::{is_card_number, variable_name};
+pub(crate) use settings::Request;
+pub use settings::{Edit, Settings, SettingsError, Volatile};
 pub use tree::{BadOverride, Override};
 pub use types::*;
 pub use url::BadUrl;
+pub(crate) use url::percent_decode;
 pub use watch::{ConfigEvent, ConfigWatch, watch};
 
 /// A configuration larger than this is no configuration.

@@ -1,14 +1,16 @@
 //! The sections of the file: what each key means, its range and its default. Devices are in `device.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::site::{DeviceId, DeviceKind};
 
 use super::device;
 use super::error::{ConfigError, ConfigErrors};
-use super::reader::{Context, Later, Reader, boolean, number, owned, text, three_phases};
+use super::mqtt::mqtt;
+use super::reader::{Context, Reader, boolean, number, owned, text, three_phases};
+use super::services::{http, modbus_server, users, variables};
 use super::tree::{self, Data, Node, Override, Place};
 use super::types::*;
 
@@ -66,11 +68,12 @@ fn root_table(mut root: Reader<'_>) -> Config {
     let load = load(root.table("load"));
     let devices = devices(&mut root);
     let circuits = circuits(&mut root, &devices);
+    let ids: Vec<&DeviceId> = devices.iter().map(|device| &device.item.id).collect();
+    let modbus_server = modbus_server(root.table("modbus_server"), &ids);
+    let users = users(&mut root, &ids);
+    let variables = variables(root.table("variables"));
     let context = root.context();
-    root.finish(|name, _| match name {
-        "modbus_server" => Some(Later::Refused("this version has no Modbus server yet; remove the section")),
-        _ => None,
-    });
+    root.finish();
 
     let places = devices.iter().map(|device| (device.item.id.clone(), context.place(device.place))).collect();
     let mut config = Config {
@@ -80,6 +83,9 @@ fn root_table(mut root: Reader<'_>) -> Config {
         load,
         circuits: circuits.into_iter().map(|circuit| circuit.item).collect(),
         devices: devices.iter().map(|device| device.item.clone()).collect(),
+        modbus_server,
+        users,
+        variables,
         places: Places { file: context.file.to_owned(), devices: places },
     };
     default_circuit(&mut config, &devices, context);
@@ -92,23 +98,11 @@ fn root_table(mut root: Reader<'_>) -> Config {
 fn site(mut table: Reader<'_>) -> SiteConfig {
     let title = table.read("title", owned).unwrap_or_else(|| "Ladekern".into());
     let desc = table.read("desc", owned).unwrap_or_default();
-    table.finish(|_, _| None);
+    table.finish();
     SiteConfig { title, desc }
 }
 
-fn http(mut table: Reader<'_>) -> HttpConfig {
-    let listen = table.read("listen", listen).unwrap_or((Ipv4Addr::LOCALHOST, 4712).into());
-    table.finish(|name, _| match name {
-        "admin_password_hash" => Some(Later::Refused(
-            "this version has no admin password yet: settings are changed from this machine only; remove the key",
-        )),
-        "tls_cert" | "tls_key" => Some(Later::Refused("this version has no HTTPS yet; remove the key")),
-        _ => None,
-    });
-    HttpConfig { listen }
-}
-
-fn listen(node: &Node) -> Result<SocketAddr, String> {
+pub(super) fn listen(node: &Node) -> Result<SocketAddr, String> {
     let text = text(node)?;
     text.parse().map_err(|_| {
         format!("\"{}\" is no address and port, expected one like 127.0.0.1:4712 or [::]:4712", tree::shorten(text))
@@ -116,61 +110,7 @@ fn listen(node: &Node) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn broker_ref(node: &Node) -> Result<BrokerRef, String> {
-    let broker: BrokerRef = text(node)?.parse().map_err(|error: super::BadUrl| error.to_string())?;
-    match &broker {
-        BrokerRef::Url(url) => plain_only(url).map(|()| broker),
-        _ => Ok(broker),
-    }
-}
-
-/// Brokers over TLS are understood and refused: falling back to plain text would send passwords in the clear.
-pub(super) fn plain_only(url: &BrokerUrl) -> Result<(), String> {
-    if url.tls { Err("this version has no TLS for MQTT yet, use mqtt:// or mqtt5://".into()) } else { Ok(()) }
-}
-
-/// Also tells whether the file names a default broker, be it a wrong one.
-fn mqtt(mut table: Reader<'_>) -> (MqttConfig, bool) {
-    let broker = table.read("broker", |node| match text(node)? {
-        "" => Ok(None),
-        "embedded" => Ok(Some(DefaultBroker::Embedded)),
-        "mqtt" => Err("\"mqtt\" means this very key; expected a broker URL or \"embedded\"".into()),
-        url => {
-            let url: BrokerUrl = url.parse().map_err(|error: super::BadUrl| error.to_string())?;
-            plain_only(&url)?;
-            Ok(Some(DefaultBroker::Url(url)))
-        }
-    });
-    let publish = table.read("publish", broker_ref).unwrap_or_default();
-    let broker_given = table.peek("broker").is_some() && broker != Some(None);
-    if publish == BrokerRef::Default && !broker_given {
-        table.error("publish", NO_DEFAULT_BROKER);
-    }
-    let interval = table.read("publish_interval_ms", number(100..=3_600_000)).unwrap_or(3_000);
-    let embedded_listen = table.read("embedded_listen", listen).unwrap_or((Ipv4Addr::LOCALHOST, 1883).into());
-    let is_off = |node: &Node| match &node.data {
-        Data::Text(text) => text.is_empty(),
-        Data::Bool(on) => !on,
-        _ => false,
-    };
-    table.finish(|name, node| match name {
-        "api" | "control" | "log" | "ta_log" if is_off(node) => Some(Later::IsOff),
-        "api" => Some(Later::Refused("this version has no API over MQTT yet; remove the key, or set it to \"\" (off)")),
-        "control" => Some(Later::Refused(
-            "this version takes no control messages (ctl) over MQTT yet; remove the key, or set it to false",
-        )),
-        "log" => Some(Later::Refused("this version publishes no log yet; remove the key, or set it to \"\" (off)")),
-        "ta_log" => {
-            Some(Later::Refused("this version publishes no transactions yet; remove the key, or set it to \"\" (off)"))
-        }
-        "prefix_with_serial" => Some(Later::Refused("this version publishes below cfos_mqtt only; remove the key")),
-        "duplicate_window_ms" | "api_max_response" | "ctl_timeout_s" => Some(Later::Refused(
-            "belongs to the API and control over MQTT, which this version does not have yet; remove the key",
-        )),
-        "tls" => Some(Later::Refused("this version has no TLS for MQTT yet; remove the section")),
-        _ => None,
-    });
-    let publish_interval = Duration::from_millis(interval);
-    (MqttConfig { broker: broker.flatten(), publish, publish_interval, embedded_listen }, broker_given)
+    text(node)?.parse().map_err(|error: super::BadUrl| error.to_string())
 }
 
 fn load(mut table: Reader<'_>) -> LoadConfig {
@@ -190,7 +130,7 @@ fn load(mut table: Reader<'_>) -> LoadConfig {
             Err(format!("expected 0 (stop charging), 1 (minimum current) or -1 (no limit), found {}", other.describe()))
         }
     });
-    table.finish(|_, _| None);
+    table.finish();
     LoadConfig {
         mode: mode.unwrap_or_default(),
         cycle: Duration::from_millis(cycle),
@@ -246,7 +186,7 @@ fn default_circuit(config: &mut Config, places: &[Written<'_, DeviceConfig>], co
     }
 }
 
-const NO_DEFAULT_BROKER: &str = "\"mqtt\" means the default broker, but mqtt.broker is not set; expected \
+pub(super) const NO_DEFAULT_BROKER: &str = "\"mqtt\" means the default broker, but mqtt.broker is not set; expected \
      mqtt.broker = \"mqtt://host\" or \"embedded\"";
 
 /// The word `mqtt` needs a default broker.
@@ -305,7 +245,7 @@ fn circuit(
     }
     let meter = table.read("meter", |node| meter(text(node)?, devices));
     let failsafe_base_ma = table.read("failsafe_base_ma", three_phases);
-    table.finish(|_, _| None);
+    table.finish();
     Some(CircuitConfig { id: id?, parent, limit_ma: limit_ma.unwrap_or_default(), meter, failsafe_base_ma })
 }
 

@@ -163,19 +163,15 @@ impl<'a> Reader<'a> {
         self.entries
     }
 
-    /// Reports every key that nobody asked for. `later` explains keys of versions to come.
-    pub fn finish(self, later: impl Fn(&str, &Node) -> Option<Later>) {
+    /// Reports every key that nobody asked for.
+    pub fn finish(self) {
         for (name, node) in self.entries {
             if self.asked.contains(&name.as_str()) {
                 continue;
             }
-            let message = match later(name, node) {
-                Some(Later::IsOff) => continue,
-                Some(Later::Refused(message)) => message.to_owned(),
-                None => match nearest(name, &self.asked) {
-                    Some(known) => format!("unknown key, did you mean \"{known}\"?"),
-                    None => format!("unknown key, known here are: {}", self.known()),
-                },
+            let message = match nearest(name, &self.asked) {
+                Some(known) => format!("unknown key, did you mean \"{known}\"?"),
+                None => format!("unknown key, known here are: {}", self.known()),
             };
             self.context.error(node.place, self.key(name), message);
         }
@@ -186,14 +182,6 @@ impl<'a> Reader<'a> {
         names.sort_unstable();
         names.join(", ")
     }
-}
-
-/// What is to be said about a key that a later version will know.
-pub(crate) enum Later {
-    /// Its value says "off", and off it is.
-    IsOff,
-    /// The sentence.
-    Refused(&'static str),
 }
 
 /// The known name that is at most a third of its length away.

@@ -2,7 +2,7 @@
 //! A value of these types cannot be wrong in itself; what the text said wrong is a [`ConfigError`] of the parser.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +23,12 @@ pub struct Config {
     pub circuits: Vec<CircuitConfig>,
     /// `[[device]]`, each id once.
     pub devices: Vec<DeviceConfig>,
+    /// `[modbus_server]`
+    pub modbus_server: ModbusServerConfig,
+    /// `[[user]]`, each id once.
+    pub users: Vec<UserConfig>,
+    /// `[variables]`: the Charging Manager variables by name. Temporary ones are laid over those of the file.
+    pub variables: BTreeMap<String, f64>,
     /// Where the entries of `devices` are written, for messages of those who know more than this module.
     pub places: Places,
 }
@@ -54,8 +60,82 @@ pub struct SiteConfig {
 /// `[http]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// Where the HTTP server listens; default `127.0.0.1:4712`.
+    /// Where the HTTP server listens, plain and TLS on one port; default `127.0.0.1:4712`.
     pub listen: SocketAddr,
+    /// The admin password; `None` is the empty one, with which only this machine may write.
+    pub admin_password: Option<PasswordHash>,
+    /// Requests from this machine need no password; default false.
+    pub localhost_is_admin: bool,
+    /// Certificate chain and key, PEM. `None`: a self-signed one that is made at the first start.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// A hashed password in PHC form, `$argon2id$v=19$…`. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(pub String);
+
+impl std::fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PasswordHash(***)")
+    }
+}
+
+/// `[modbus_server]`: the register map of a wallbox, for whoever controls such a one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModbusServerConfig {
+    /// Default false.
+    pub enabled: bool,
+    /// The address of all three ports; default `127.0.0.1`. Modbus knows no password.
+    pub listen: IpAddr,
+    /// Ports of the wallbox (unit 1) and of two meters (units 2 and 3); default 4701, 4702, 4703.
+    pub ports: [u16; 3],
+    /// The wallbox that is shown; default the first one of the file.
+    pub evse: Option<DeviceId>,
+    /// The meters that are shown; default the first two of the file.
+    pub meters: [Option<DeviceId>; 2],
+}
+
+/// `[[user]]`: somebody who may charge. A wallbox that a user is assigned to charges only for its users.
+#[derive(Clone, PartialEq)]
+pub struct UserConfig {
+    /// Digits, unique; entered as a PIN it authorises too.
+    pub id: String,
+    /// Shown to people.
+    pub name: String,
+    /// Whether clients show the user in lists.
+    pub display: bool,
+    /// The wallboxes this user is assigned to.
+    pub devices: Vec<DeviceId>,
+    /// RFIDs and PINs.
+    pub cards: Vec<CardConfig>,
+}
+
+/// One RFID or PIN of a user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CardConfig {
+    /// Digits or hexadecimal digits.
+    pub id: String,
+    /// Shown to people.
+    pub name: String,
+    /// It authorises charging.
+    pub authorises: bool,
+    /// It switches charging off and on again.
+    pub toggles: bool,
+    /// Phases to charge with; 0 leaves them.
+    pub phases: u8,
+}
+
+impl std::fmt::Debug for UserConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Ids are PINs: debug output ends up in logs.
+        write!(f, "UserConfig({}, {:?}, {} cards)", self.name, self.devices, self.cards.len())
+    }
+}
+
+impl std::fmt::Debug for CardConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CardConfig({})", self.name)
+    }
 }
 
 /// Where something may be published or read: a broker, or nowhere.
@@ -96,6 +176,43 @@ pub struct MqttConfig {
     pub publish_interval: Duration,
     /// Where the embedded broker listens; default `127.0.0.1:1883`.
     pub embedded_listen: SocketAddr,
+    /// The API, `api/#` and `api_res`; default off. Whoever may publish there is admin.
+    pub api: BrokerRef,
+    /// Direct control of wallboxes (`ctl`) in mode observe, over the broker of `api`, else the default one.
+    pub control: bool,
+    /// Silence on `ctl` after which `load.disable_policy` applies; default 60 s, `None`: never.
+    pub ctl_timeout: Option<Duration>,
+    /// The same call or control message within this time is answered and not run again; default 500 ms.
+    pub duplicate_window: Duration,
+    /// Longer answers are replaced by an error on `api_res`; bytes, default 64 KiB.
+    pub api_max_response: usize,
+    /// Every entry of the system log; default off.
+    pub log: BrokerRef,
+    /// Every charging transaction; default off.
+    pub ta_log: BrokerRef,
+    /// Our own topics below `ladekern/<serial>/`; default off.
+    pub native: BrokerRef,
+    /// Topics begin with `cfos_mqtt_<serial>` instead of `cfos_mqtt`.
+    pub prefix_with_serial: bool,
+    /// TLS settings by host and port of the broker.
+    pub tls: BTreeMap<(String, u16), BrokerTls>,
+}
+
+/// `[mqtt.tls."mqtts://host:8883"]`: how a broker is verified, and how it verifies us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerTls {
+    /// PEM with the only certificate authorities that are trusted; `None`: those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// PEM with our certificate chain and our key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// `false` takes any certificate; default true.
+    pub verify: bool,
+}
+
+impl Default for BrokerTls {
+    fn default() -> Self {
+        Self { ca_file: None, client: None, verify: true }
+    }
 }
 
 /// What `mqtt.broker` names.
@@ -181,6 +298,8 @@ pub struct DeviceConfig {
     pub endpoints: BTreeMap<String, EndpointConfig>,
     /// For built-in `http-input`: the broker whose `set/<dev_id>` feeds it.
     pub feed: BrokerRef,
+    /// A number shown to people; `None`: the place in the file.
+    pub number: Option<u32>,
     /// `publish` of the device itself; `None`: as `mqtt.publish` says.
     pub publish: Option<BrokerRef>,
     /// The plugin's own configuration, a JSON object.
@@ -206,6 +325,14 @@ pub struct DeviceConfig {
     pub sha256: Option<String>,
     /// Link WASI (empty context) for this device's plugin.
     pub wasi: bool,
+    /// Text shown at a wallbox while a car is plugged in.
+    pub label: String,
+    /// The meter in front of a wallbox that measures nothing itself.
+    pub meter: Option<DeviceId>,
+    /// The RFID that counts as entered when a car is plugged in.
+    pub fixed_rfid: Option<String>,
+    /// Charging rules as JSON, kept for the clients that write and read them.
+    pub charging_rules: Option<String>,
     /// Limits of the plugin's instance that differ from the defaults.
     pub limits: LimitsConfig,
 }

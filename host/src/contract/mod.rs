@@ -2,11 +2,13 @@
 //! Only reads the site. The one place where a missing value becomes the 0 that old clients need, beside `com_err`,
 //! and where signs are turned to the contract's convention. Sources: `docs/contract.md`.
 
+pub mod api;
 mod device;
 pub mod mqtt;
 mod number;
 mod params;
 mod source;
+pub mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use crate::config::{Config, DeviceConfig};
 use crate::control::PlanView;
+use crate::session::SessionView;
 use crate::site::{DeviceId, DeviceStatus, Snapshot};
 
 pub use device::{DeviceObject, dev_type};
@@ -34,6 +37,8 @@ pub struct SiteView {
     pub snapshot: Snapshot,
     /// The newest plan; empty before the first cycle.
     pub plan: Arc<PlanView>,
+    /// What goes on at each wallbox.
+    pub sessions: Arc<SessionView>,
     /// Serial number of this installation.
     pub serial: Arc<str>,
     /// Unix time in seconds; 0 while the clock is not set.

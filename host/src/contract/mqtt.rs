@@ -15,6 +15,7 @@ use crate::device::http_input::Feeds;
 use crate::site::{DeviceId, DeviceStatus};
 use crate::transport::{BrokerState, Inbox, MqttConnection, Overflow, Qos, Transports};
 
+use super::api::Api;
 use super::{DevInfo, DeviceObject, Params, SiteSource, to_json};
 
 /// All topics begin with this.
@@ -53,8 +54,9 @@ impl Drop for ContractMqtt {
 
 /// Starts on the present runtime and follows the configuration.
 #[must_use]
-pub fn spawn(source: SiteSource, feeds: Feeds, transports: Transports) -> ContractMqtt {
+pub fn spawn(api: Api) -> ContractMqtt {
     let (stop, stopped) = watch::channel(false);
+    let Api { source, feeds, transports, .. } = api;
     let links = Links { source, feeds, transports };
     ContractMqtt { stop, task: tokio::spawn(links.run(stopped)) }
 }

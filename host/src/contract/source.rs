@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::control::PlanView;
 use crate::load::CircuitId;
+use crate::session::SessionView;
 use crate::site::{Board, Clock};
 
 use super::SiteView;
@@ -21,6 +22,8 @@ pub struct SiteSource {
     pub config: watch::Receiver<Arc<Config>>,
     /// The load manager's newest decision.
     pub plan: watch::Receiver<Arc<PlanView>>,
+    /// What goes on at each wallbox.
+    pub sessions: watch::Receiver<Arc<SessionView>>,
     /// The host's clock.
     pub clock: Clock,
     /// Serial number of this installation.
@@ -35,12 +38,13 @@ impl SiteSource {
         board: Board,
         config: watch::Receiver<Arc<Config>>,
         plan: watch::Receiver<Arc<PlanView>>,
+        sessions: watch::Receiver<Arc<SessionView>>,
         clock: Clock,
         serial: Arc<str>,
     ) -> Self {
         let max_overdraft_ma = Arc::default();
         tokio::spawn(remember_overdraft(config.clone(), plan.clone(), Arc::clone(&max_overdraft_ma)));
-        Self { board, config, plan, clock, serial, max_overdraft_ma }
+        Self { board, config, plan, sessions, clock, serial, max_overdraft_ma }
     }
 
     /// Everything at this moment.
@@ -50,6 +54,7 @@ impl SiteSource {
             config: Arc::clone(&self.config.borrow()),
             snapshot: self.board.snapshot(self.clock.now()),
             plan: Arc::clone(&self.plan.borrow()),
+            sessions: Arc::clone(&self.sessions.borrow()),
             serial: Arc::clone(&self.serial),
             unix_s: self.clock.unix_ms().map_or(0, |ms| ms / 1000),
             max_overdraft_ma: self.max_overdraft_ma.load(Ordering::Relaxed),

@@ -33,6 +33,7 @@ fn view(text: &str, fed: &[(&str, &[(&str, f64)])]) -> SiteView {
         config: Arc::new(config),
         snapshot,
         plan: Arc::default(),
+        sessions: Arc::default(),
         serial: "S-1".into(),
         unix_s: 1_709_229_198,
         max_overdraft_ma: 0,

@@ -6,7 +6,7 @@ use crate::load::{Charger, Circuit, CircuitId, Metering, Milliamps, Mode, PerPha
 use crate::site::quantities::{
     CHARGING_ENABLED, CURRENT, ENERGY_SESSION, LIMIT_CABLE, LIMIT_CURRENT, PHASES_ACTIVE, POWER, POWER_TOTAL, VOLTAGE,
 };
-use crate::site::{Board, Connector, DeviceKind, DeviceStatus, Measured, Moment, Role, Snapshot};
+use crate::site::{Board, Connector, DeviceKind, DeviceStatus, Measured, Moment, Restrictions, Role, Snapshot};
 
 /// Voltage assumed where none is measured.
 const NOMINAL_V: f64 = 230.0;
@@ -22,7 +22,7 @@ const WHOLE_AMPERE: Milliamps = Milliamps(1_000);
 
 /// The load manager's view of the site.
 #[must_use]
-pub fn inputs(snapshot: &Snapshot, config: &Config) -> Site {
+pub fn inputs(snapshot: &Snapshot, config: &Config, _restrictions: &Restrictions) -> Site {
     let now = snapshot.at;
     // A wallbox that nobody has heard of yet is a silent one, not a missing one.
     let unheard = DeviceStatus::default();

@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::{Config, LoadMode};
 use crate::load::{self, Plan};
-use crate::site::{Board, Clock, Commands, Moment};
+use crate::site::{Board, Clock, Commands, Moment, Restrictions};
 
 pub use inputs::inputs;
 
@@ -69,11 +69,22 @@ pub fn spawn(
     commands: Arc<dyn Commands>,
     clock: Clock,
     config: watch::Receiver<Arc<Config>>,
+    restrictions: watch::Receiver<Arc<Restrictions>>,
 ) -> ControlHandle {
     let (view, plan) = watch::channel(Arc::default());
     let (stop, stopped) = oneshot::channel();
     let senders = send::Senders::new(Arc::clone(&commands));
-    let control = Control { board, commands, clock, config, view, senders, state: load::State::default(), seen: None };
+    let control = Control {
+        board,
+        commands,
+        clock,
+        config,
+        restrictions,
+        view,
+        senders,
+        state: load::State::default(),
+        seen: None,
+    };
     ControlHandle { plan, stop: Some(stop), task: tokio::spawn(control.run(stopped)) }
 }
 
@@ -82,6 +93,8 @@ struct Control {
     commands: Arc<dyn Commands>,
     clock: Clock,
     config: watch::Receiver<Arc<Config>>,
+    /// What people and cards allow.
+    restrictions: watch::Receiver<Arc<Restrictions>>,
     view: watch::Sender<Arc<PlanView>>,
     senders: send::Senders,
     state: load::State,
@@ -128,7 +141,7 @@ impl Control {
     /// One round. Takes no time: nothing in it waits.
     fn tick(&mut self, config: &Config) {
         let now = self.clock.now();
-        let site = inputs(&self.board.snapshot(now), config);
+        let site = inputs(&self.board.snapshot(now), config, &self.restrictions.borrow());
         let plan = load::plan(&mut self.state, &site, now);
         self.seen = inputs::newest_overload(&site).or(self.seen);
         self.senders.retain(|id| plan.chargers.contains_key(id));
@@ -151,7 +164,7 @@ impl Control {
     async fn let_go(&mut self, config: &Config) {
         self.senders.stop();
         let now = self.clock.now();
-        let site = inputs(&self.board.snapshot(now), config);
+        let site = inputs(&self.board.snapshot(now), config, &self.restrictions.borrow());
         let orders = ending::orders(config.load.disable_policy, &self.state, &site, now);
         ending::send(&self.commands, orders).await;
     }

@@ -100,7 +100,8 @@ impl Bench {
         let hanging = hanging.iter().map(|name| id(name)).collect();
         let boxes = Arc::new(Wallboxes { clock, boxes, hanging, log: Mutex::default() });
         let (config, follow) = watch::channel(config(text));
-        let handle = spawn(board, Arc::clone(&boxes) as Arc<dyn Commands>, clock, follow);
+        let handle =
+            spawn(board, Arc::clone(&boxes) as Arc<dyn Commands>, clock, follow, watch::channel(Arc::default()).1);
         Bench { clock, boxes, config, handle }
     }
 

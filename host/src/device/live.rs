@@ -204,7 +204,14 @@ impl Live {
             let decoded = match fetched {
                 Ok(payload) => {
                     let at = self.clock.now();
-                    let message = Message { endpoint: slot.as_str().into(), topic: path, payload, retained: false, at };
+                    let message = Message {
+                        endpoint: slot.as_str().into(),
+                        topic: path,
+                        payload,
+                        retained: false,
+                        at,
+                        reply_to: None,
+                    };
                     self.message(&message).await
                 }
                 Err(failure) => Err(failure),

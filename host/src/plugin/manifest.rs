@@ -159,14 +159,14 @@ fn read(mut root: Reader<'_>) -> Option<Manifest> {
     let memory = limits.read("memory", reader::size(65_536..=256 << 20));
     let min_poll = limits.read("min_poll_ms", milliseconds);
     let min_write_interval = limits.read("min_write_interval_ms", milliseconds);
-    limits.finish(|_, _| None);
+    limits.finish();
     // Without a schema there is no configuration, and what the user wrote there would be ignored in silence.
     let no_config = || compiled(serde_json::json!({ "type": "object", "additionalProperties": false }));
     let schema = match root.node("config") {
         None => no_config().ok(),
         Some(_) => root.read("config", |node| compiled(reader::json(node)?)),
     };
-    root.finish(|_, _| None);
+    root.finish();
     let (schema, validator) = schema?;
     Some(Manifest {
         id: id?,
@@ -224,7 +224,7 @@ fn slots(table: Reader<'_>) -> BTreeMap<String, Slot> {
                 slot.error(key, format!("belongs to slots of kind {kinds}, this one is \"{kind}\""));
             }
         }
-        slot.finish(|_, _| None);
+        slot.finish();
         slots.insert(name.clone(), Slot { kind, default_port, default_unit, about, optional });
     }
     slots

@@ -5,6 +5,7 @@ mod command;
 mod id;
 mod quantity;
 mod reading;
+mod restriction;
 mod snapshot;
 mod time;
 
@@ -12,5 +13,6 @@ pub use command::{Command, CommandError, Commands};
 pub use id::{BadDeviceId, DeviceId, DeviceKind, Role};
 pub use quantity::{Quantity, REGISTER, Unit, quantities};
 pub use reading::{Connector, Info, Measured, Outcome, Values};
+pub use restriction::{Forbidden, Restriction, Restrictions};
 pub use snapshot::{Board, DeviceStatus, Health, Snapshot, StatusSender};
 pub use time::{Clock, Moment};

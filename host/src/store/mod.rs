@@ -2,6 +2,8 @@
 
 mod driver_state;
 mod serial;
+mod transactions;
 
 pub use driver_state::{DriverState, StateError, StoreError};
 pub use serial::serial;
+pub use transactions::{Transaction, TransactionFilter, Transactions};

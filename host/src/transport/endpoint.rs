@@ -216,6 +216,17 @@ pub struct Message {
     pub retained: bool,
     /// When it arrived.
     pub at: Moment,
+    /// Where the sender wants its answer (MQTT 5 request and response).
+    pub reply_to: Option<ReplyTo>,
+}
+
+/// Where an answer goes (MQTT 5, 4.10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The response topic, whole.
+    pub topic: String,
+    /// Goes back as it came, so that the sender knows which of its requests is answered.
+    pub correlation: Option<Bytes>,
 }
 
 /// A topic prefix at one broker.

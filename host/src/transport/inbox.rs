@@ -148,6 +148,7 @@ mod tests {
             payload: payload.to_owned().into(),
             retained: false,
             at: Moment(1),
+            reply_to: None,
         }
     }
 

@@ -3,9 +3,9 @@
 
 mod cnf;
 mod page;
-mod query;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,7 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use tokio::net::TcpListener;
 
-use crate::contract::SiteSource;
-use crate::device::http_input::Feeds;
+use crate::contract::api::Api;
 
 /// Largest body that is read.
 const MAX_BODY: usize = 1 << 20;
@@ -28,12 +27,12 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the server shows, and whom it feeds.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WebState {
-    /// The live site.
-    pub source: SiteSource,
-    /// The fed devices.
-    pub feeds: Feeds,
+    /// What it shows and whom it commands.
+    pub api: Api,
+    /// Where the certificate is kept that is made at the first start.
+    pub state_dir: PathBuf,
 }
 
 /// What the handlers share.
@@ -84,7 +83,7 @@ pub async fn serve(
 }
 
 async fn home(State(app): State<Arc<App>>) -> Response {
-    let mut response = reply(StatusCode::OK, "text/html; charset=utf-8", page::render(&app.state.source.view()));
+    let mut response = reply(StatusCode::OK, "text/html; charset=utf-8", page::render(&app.state.api.source.view()));
     let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     response
@@ -98,10 +97,6 @@ fn reply(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Respo
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-fn json(body: Vec<u8>) -> Response {
-    reply(StatusCode::OK, "application/json", body)
 }
 
 /// `{"error": "…"}`

@@ -7,10 +7,8 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::config;
-use crate::control::PlanView;
-use crate::device::http_input::HttpInput;
-use crate::site::{Board, Clock, Command as Order};
+use crate::app::testing::TestSite;
+use crate::site::{Clock, Command as Order};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -51,13 +49,9 @@ impl Drop for Broker {
     }
 }
 
-/// The host's part around the contract: devices, transports and a configuration that can change.
+/// A site and a client of its broker.
 struct Host {
-    config: watch::Sender<Arc<Config>>,
-    feeds: Feeds,
-    transports: Transports,
-    contract: Option<ContractMqtt>,
-    _plan: watch::Sender<Arc<PlanView>>,
+    site: TestSite,
     client: MqttConnection,
     outside: Transports,
     inbox: Inbox,
@@ -67,12 +61,6 @@ struct Host {
 impl Host {
     async fn start(broker: &Broker, text: &str) -> Self {
         let clock = Clock::start();
-        let board = Board::default();
-        let parsed = Arc::new(config::parse("f", text, &[]).unwrap());
-        let feeds = Feeds::default();
-        for device in parsed.devices.iter().filter(|device| device.enabled) {
-            feeds.insert(Arc::new(HttpInput::new(board.register(device.id.clone()), clock, device, false)));
-        }
         let url: BrokerUrl = broker.url().parse().unwrap();
         // The client subscribes first, or it would see only what is retained.
         let outside = Transports::new(Handle::current(), clock, None, "outside".into());
@@ -81,12 +69,8 @@ impl Host {
         client.subscribe("cfos_mqtt/get/#", Qos::AtLeastOnce, "", "", inbox.clone()).await.unwrap();
         tokio::time::timeout(SOON, client.acknowledged()).await.unwrap();
 
-        let transports = Transports::new(Handle::current(), clock, Some(url), "host".into());
-        let (config, configs) = watch::channel(parsed);
-        let (plan, plans) = watch::channel(Arc::default());
-        let source = SiteSource::new(board, configs, plans, clock, "S-1".into());
-        let contract = Some(spawn(source, feeds.clone(), transports.clone()));
-        Self { config, feeds, transports, contract, _plan: plan, client, outside, inbox, seen: BTreeMap::new() }
+        let site = TestSite::start(text).await;
+        Self { site, client, outside, inbox, seen: BTreeMap::new() }
     }
 
     async fn publish(&self, topic: &str, text: &str, retain: bool) {
@@ -109,14 +93,6 @@ impl Host {
             Ok(value) => value,
             Err(_) => panic!("{topic} did not come as wanted; seen: {:?}", self.seen.keys()),
         }
-    }
-
-    async fn stop(mut self) -> Self {
-        if let Some(contract) = self.contract.take() {
-            contract.shutdown().await;
-        }
-        self.transports.shutdown().await;
-        self
     }
 }
 
@@ -149,7 +125,8 @@ async fn the_reference_example_of_the_contract() {
     assert_eq!(info["params"]["version"], "2.0.1");
     assert_eq!(host.wait("cfos_mqtt/get/params", |_| true).await["title"], "Ladekern");
     assert_eq!(host.wait("cfos_mqtt/get/online", |_| true).await, true);
-    let mut host = host.stop().await;
+    let Host { site, client, outside, inbox, seen } = host;
+    let mut host = Host { site: site.restart().await, client, outside, inbox, seen };
     host.wait("cfos_mqtt/get/online", |online| *online == false).await;
     host.outside.shutdown().await;
 }
@@ -161,7 +138,7 @@ async fn orders_of_a_wallbox_are_read_from_its_topic() {
     host.wait("cfos_mqtt/get/E1", |_| true).await;
     host.publish("cfos_mqtt/set/E1", "{state: 2, current: [0, 0, 0]}", false).await;
     host.wait("cfos_mqtt/get/E1", |e| e["state"] == 2 && e["last_set_charging_cur"] == -1).await;
-    let wallbox = host.feeds.get(&"E1".parse().unwrap()).unwrap();
+    let wallbox = host.site.api.feeds.get(&"E1".parse().unwrap()).unwrap();
     wallbox.command(Order::Current(8_000)).unwrap();
     host.wait("cfos_mqtt/get/E1", |e| e["last_set_charging_cur"] == 8_000 && e["paused"] == false).await;
     wallbox.command(Order::Current(0)).unwrap();
@@ -197,14 +174,12 @@ async fn a_changed_configuration_changes_what_is_read_and_published() {
     host.wait("cfos_mqtt/get/dev_info", |info| info["devices"][0]["power_w"] == 1).await;
     assert!(!host.seen.contains_key("cfos_mqtt/get/M3"), "switched off for this device");
 
-    let new = config::parse("f", &site(&broker, "mqtt", M3), &[]).unwrap();
-    host.config.send_replace(Arc::new(new));
+    std::fs::write(host.site.file(), site(&broker, "mqtt", M3)).unwrap();
     host.wait("cfos_mqtt/get/M3", |meter| meter["power_w"] == 1).await;
     host.publish("cfos_mqtt/set/M3", "{\"power_w\": 2}", false).await;
     host.wait("cfos_mqtt/get/M3", |meter| meter["power_w"] == 2).await;
 
-    let off = config::parse("f", &site(&broker, "", M3), &[]).unwrap();
-    host.config.send_replace(Arc::new(off));
+    std::fs::write(host.site.file(), site(&broker, "", M3)).unwrap();
     host.wait("cfos_mqtt/get/online", |online| *online == false).await;
 }
 

@@ -38,7 +38,7 @@ fn status(readings: &[(&str, f64)], age_ms: u64) -> DeviceStatus {
 
 fn site_of(text: &str, devices: Vec<(&str, DeviceStatus)>) -> Site {
     let devices = devices.into_iter().map(|(id, status)| (id.parse().unwrap(), status)).collect();
-    inputs(&Snapshot { at: NOW, devices }, &config(text))
+    inputs(&Snapshot { at: NOW, devices }, &config(text), &Restrictions::new())
 }
 
 fn sample_of(site: &Site) -> Option<[Option<i64>; 3]> {

@@ -119,6 +119,7 @@ impl Topics {
                 payload: payload.to_owned().into(),
                 retained,
                 at,
+                reply_to: None,
             });
         }
     }

@@ -252,6 +252,11 @@ pub fn device() -> DeviceConfig {
         failsafe: None,
         sha256: None,
         wasi: false,
+        label: String::new(),
+        number: None,
+        meter: None,
+        fixed_rfid: None,
+        charging_rules: None,
         limits: LimitsConfig::default(),
     }
 }

@@ -65,7 +65,7 @@ impl Routes {
         for reader in exact.chain(wild).flat_map(|filter| &filter.readers) {
             let endpoint = reader.endpoint.clone();
             let topic = topic::strip(&reader.strip_prefix, topic).to_owned();
-            let message = Message { endpoint, topic, payload: payload.clone(), retained, at };
+            let message = Message { endpoint, topic, payload: payload.clone(), retained, at, reply_to: None };
             delivered += usize::from(reader.inbox.push(message));
         }
         delivered

@@ -1,0 +1,17 @@
+//! The contract end to end: one test per row of `docs/contract.md`, against real brokers and real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed unwrap is a failed assertion"
+)]
+
+mod api;
+mod brokers;
+mod fields;
+mod modbus;
+mod mqtt;
+mod saving;
+mod sessions;
+mod web;

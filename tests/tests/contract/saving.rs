@@ -1,0 +1,1 @@
+//! Changes through the API reach the file, its comments survive, and flash is spared.

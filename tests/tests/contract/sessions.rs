@@ -1,0 +1,1 @@
+//! Cards, overrides and transactions, across crashes and outages (A7, B3, B15, B23).

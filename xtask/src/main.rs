@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask demo | test | build-plugins | bench`. Needs nothing but the standard
+//! The project's own commands: `cargo xtask demo | test | fuzz | build-plugins | bench`. Needs nothing but the standard
 //! library, so that the first command of a newcomer starts at once.
 
 mod build_plugins;
+mod fuzz;
 mod mosquitto;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ usage: cargo xtask <command>
 
   demo [--duration 20s] […]  build everything and run a simulated site; all options go to `ladekern demo`
   test [FILTER]              build everything and run every test (those whose name contains FILTER)
+  fuzz [SECONDS] [TARGET]    fuzz every parser (or one) for so many seconds each, 60 by default
   build-plugins              build the plugins into dist/plugins/
   build-plugin FOLDER        build one plugin of your own into FOLDER/dist/<id>/
   bench [NAME…]              run the benchmarks; a table here and target/bench/summary.json";
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let done = match command.as_str() {
         "demo" => demo(root, &rest),
         "test" => test(root, &rest),
+        "fuzz" => fuzz::run(root, &target_dir(root), &rest).map(|()| ExitCode::SUCCESS),
         "build-plugins" => build_plugins::run(root).map(|()| ExitCode::SUCCESS),
         "build-plugin" => match rest.as_slice() {
             [folder] => build_plugins::run_one(root, Path::new(folder)).map(|_| ExitCode::SUCCESS),

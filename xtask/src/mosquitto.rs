@@ -5,7 +5,7 @@ use std::process::Command;
 
 const INSTALL: &str = "apt-get install mosquitto mosquitto-clients";
 
-/// Makes sure that a `mosquitto` can be started.
+/// Makes sure that a `mosquitto` and its clients can be started.
 ///
 /// # Errors
 /// One sentence with the command that installs it.
@@ -32,9 +32,11 @@ pub fn ensure() -> Result<(), String> {
 /// Debian installs daemons into /usr/sbin, which is not on every user's path.
 fn found() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
-        .any(|dir| dir.join("mosquitto").is_file())
+    let folders: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]).collect();
+    // The clients are what the vendor's published examples are made of.
+    ["mosquitto", "mosquitto_passwd", "mosquitto_pub", "mosquitto_sub"]
+        .iter()
+        .all(|program| folders.iter().any(|folder| folder.join(program).is_file()))
 }
 
 fn is_root() -> bool {

@@ -128,6 +128,7 @@ impl App {
             sessions: sessions.clone(),
             devices: devices.clone(),
             transports: transports.clone(),
+            changes: Arc::default(),
         };
         let web = Web::start(listener, WebState { api: api.clone(), state_dir: state.path().to_owned() });
         let contract = mqtt::spawn(api.clone());

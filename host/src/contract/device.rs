@@ -33,11 +33,16 @@ pub struct DeviceObject<'a> {
 /// `evse_ajax`, `meter_ajax` for what is fed; else the plugin's id with underscores, `evse_go_e`.
 #[must_use]
 pub fn dev_type(device: &DeviceConfig) -> String {
-    let prefix = match device.id.kind() {
+    dev_type_of(device.id.kind(), &device.device_type)
+}
+
+/// As [`dev_type`], of a `type` of the file.
+pub(super) fn dev_type_of(kind: DeviceKind, device_type: &str) -> String {
+    let prefix = match kind {
         DeviceKind::Evse => "evse",
         DeviceKind::Meter => "meter",
     };
-    let name = if device.device_type == HTTP_INPUT { "ajax".to_owned() } else { device.device_type.replace('-', "_") };
+    let name = if device_type == HTTP_INPUT { "ajax".to_owned() } else { device_type.replace('-', "_") };
     format!("{prefix}_{name}")
 }
 

@@ -9,6 +9,7 @@ mod number;
 mod params;
 mod source;
 pub mod topics;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::site::{DeviceId, DeviceStatus, Snapshot};
 pub use device::{DeviceObject, dev_type};
 pub use params::Params;
 pub use source::SiteSource;
+pub use variables::variables;
 
 /// The level of the interface that is emulated: from `1.20` on, clients read the new names of the fields.
 pub const VERSION: &str = "2.0.1";

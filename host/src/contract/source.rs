@@ -60,6 +60,11 @@ impl SiteSource {
             max_overdraft_ma: self.max_overdraft_ma.load(Ordering::Relaxed),
         }
     }
+
+    /// Forgets the largest overload seen; an overload that lasts is seen again in the next cycle.
+    pub fn reset_overdraft(&self) {
+        self.max_overdraft_ma.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Ends with the control loop.

@@ -164,6 +164,12 @@ impl Devices {
         })
     }
 
+    /// The plugins that are loaded.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
+        self.inner.registry.all()
+    }
+
     /// The devices that are fed.
     #[must_use]
     pub fn feeds(&self) -> &Feeds {

@@ -149,7 +149,8 @@ async fn wrong_requests_get_a_json_error_with_its_status() {
     for (method, path, body, status, part) in [
         ("GET", "/cnf", "", 400, "cmd is missing"),
         ("GET", "/cnf?cmd=", "", 400, "unknown cmd \"\""),
-        ("GET", "/cnf?cmd=set_params", "", 400, "unknown cmd \"set_params\""),
+        ("GET", "/cnf?cmd=set_nothing", "", 400, "unknown cmd \"set_nothing\""),
+        ("GET", "/cnf?cmd=set_params", "", 400, "expects a JSON object"),
         ("GET", "/cnf?cmd=%zz%", "", 400, "escaped wrongly"),
         ("DELETE", "/cnf?cmd=get_params", "", 405, "GET or POST"),
         ("POST", "/", "", 405, "use GET"),

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::{Config, HTTP_INPUT};
+use crate::config::{Config, DeviceConfig, HTTP_INPUT};
+use crate::device::http_input::{self, Orders};
 use crate::site::{DeviceId, DeviceKind};
 
-use super::{Answer, Api, Call, Refusal, admin, bad, required};
+use super::{Answer, Api, Call, Refusal, bad, required};
 
 pub(super) fn meter(api: &Api, call: &Call) -> Result<Answer, Refusal> {
     feed(api, call, DeviceKind::Meter)
@@ -16,24 +17,36 @@ pub(super) fn evse(api: &Api, call: &Call) -> Result<Answer, Refusal> {
 }
 
 fn feed(api: &Api, call: &Call, kind: DeviceKind) -> Result<Answer, Refusal> {
-    admin(call)?;
-    let id = device(&api.source.config.borrow(), kind, call)?;
-    // Between a change of the configuration and the start of its devices there is a short while.
-    let starting = || Refusal::NotNow(format!("{id} is just being started"));
-    let input = api.feeds.get(&id).ok_or_else(starting)?;
-    let answer = if call.body.is_empty() {
+    let config = api.source.config.borrow().clone();
+    let device = device(&config, kind, call)?;
+    let message = if call.body.is_empty() {
         let values = call.args.iter().filter(|(name, _)| *name != "cmd" && *name != "dev_id");
         let message: Map<String, Value> =
             values.map(|(name, value)| (name.to_owned(), Value::String(value.to_owned()))).collect();
-        input.feed(&super::to_json(&message), false)
+        super::to_json(&message).into()
     } else {
-        input.feed(&call.body, false)
+        call.body.clone()
     };
-    answer.map(|answer| Answer::of(&answer.to_json())).map_err(|error| bad(error.to_string()))
+    let wrong = |error: http_input::FeedError| bad(error.to_string());
+    match (device.enabled, kind) {
+        (true, _) => {
+            // Between a change of the configuration and the start of its devices there is a short while.
+            let starting = || Refusal::NotNow(format!("{} is just being started", device.id));
+            let input = api.feeds.get(&device.id).ok_or_else(starting)?;
+            input.feed(&message, false).map(|answer| Answer::of(&answer.to_json())).map_err(wrong)
+        }
+        (false, DeviceKind::Meter) => Err(bad(format!("{} is disabled", device.id))),
+        // The contract has an answer for this: the feeder learns that its charger is not to charge.
+        (false, DeviceKind::Evse) => {
+            http_input::parse(kind, &message).map_err(wrong)?;
+            let orders = Orders { device_enabled: false, charging_enabled: false, paused: false, charging_current: 0 };
+            Ok(Answer::of(&orders))
+        }
+    }
 }
 
 /// The fed device that is meant.
-fn device(config: &Config, kind: DeviceKind, call: &Call) -> Result<DeviceId, Refusal> {
+fn device<'a>(config: &'a Config, kind: DeviceKind, call: &Call) -> Result<&'a DeviceConfig, Refusal> {
     let (cmd, example) = match kind {
         DeviceKind::Meter => ("set_ajax_meter", "M1"),
         DeviceKind::Evse => ("set_ajax_evse", "E1"),
@@ -48,7 +61,6 @@ fn device(config: &Config, kind: DeviceKind, call: &Call) -> Result<DeviceId, Re
         Some(device) if device.device_type != HTTP_INPUT => {
             Err(bad(format!("{id} is of type {}, only devices of type {HTTP_INPUT} are fed", device.device_type)))
         }
-        Some(device) if !device.enabled => Err(bad(format!("{id} is disabled"))),
-        Some(_) => Ok(id),
+        Some(device) => Ok(device),
     }
 }

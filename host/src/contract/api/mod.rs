@@ -1,17 +1,27 @@
 //! The commands of `/cnf`, shared by HTTP and MQTT: from arguments, a body and a caller to an answer. Knows no
 //! socket. Answers: `cfos-interfaces.md` 1.2 to 1.11 and 7.2, contract rules B21 and B24.
 
+mod admin;
 mod args;
+mod commands;
+mod device_change;
+mod devices;
 mod feed;
 mod modbus;
+mod params;
 mod read;
+mod sessions;
+mod users;
+mod values;
+mod variables;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::config::Settings;
+use crate::config::{Settings, SettingsError};
 use crate::device::Devices;
 use crate::device::http_input::Feeds;
 use crate::session::Sessions;
@@ -20,6 +30,10 @@ use crate::transport::Transports;
 use super::{SiteSource, to_json};
 
 pub use args::{Args, BadArgs};
+pub use commands::{Access, Body, COMMANDS, Command};
+
+/// The contract's answer about a device that is not there, with status 200.
+const UNKNOWN_DEVICE: &str = "unknown device";
 
 /// Whom commands reach. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +50,8 @@ pub struct Api {
     pub devices: Devices,
     /// For registers of devices that are not configured (`modbus_get`).
     pub transports: Transports,
+    /// Held by a command that reads the configuration and then changes it, so that two do not undo each other.
+    pub changes: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Who calls.
@@ -65,6 +81,8 @@ pub enum Refusal {
     Bad(String),
     /// 401: needs the admin password.
     Unauthorised,
+    /// 403: a card that nobody has.
+    Forbidden(String),
     /// 503: possible again in a moment.
     NotNow(String),
     /// 200 with one of the contract's exact strings, `"unknown device"`.
@@ -87,6 +105,12 @@ impl Answer {
         Self { status: 200, body: to_json(shape) }
     }
 
+    /// `"ok"`, what setters answer.
+    #[must_use]
+    pub fn ok() -> Self {
+        Self::of(&"ok")
+    }
+
     /// `{"error": "…"}`
     #[must_use]
     pub fn error(status: u16, message: &str) -> Self {
@@ -99,15 +123,21 @@ impl From<Refusal> for Answer {
         match refusal {
             Refusal::Bad(message) => Answer::error(400, &message),
             Refusal::Unauthorised => Answer::error(401, "the admin password is needed, or is wrong"),
+            Refusal::Forbidden(message) => Answer::error(403, &message),
             Refusal::NotNow(message) => Answer::error(503, &message),
             Refusal::Exact(text) => Answer::of(&text),
         }
     }
 }
 
-/// `get_dev_info` and so on, for the message about a command that is not there.
-const COMMANDS: &str =
-    "get_dev_info, get_params, get_dev_types, set_ajax_meter, set_ajax_evse, modbus, modbus_get, modbus_set";
+impl From<SettingsError> for Refusal {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::Invalid(errors) => Refusal::Bad(errors.to_string()),
+            SettingsError::Cannot(why) => Refusal::NotNow(why),
+        }
+    }
+}
 
 impl Api {
     /// Answers one call. Every call gets an answer.
@@ -119,22 +149,24 @@ impl Api {
     }
 
     async fn run(&self, call: &Call) -> Result<Answer, Refusal> {
-        match call.args.get("cmd") {
-            Some("get_dev_info") => Ok(read::dev_info(self)),
-            Some("get_params") => Ok(read::params(self)),
-            Some("get_dev_types") => Ok(read::dev_types(self)),
-            Some("set_ajax_meter") => feed::meter(self, call),
-            Some("set_ajax_evse") => feed::evse(self, call),
-            Some("modbus") => modbus::registers(self, call).await,
-            Some("modbus_get") => modbus::get(self, call).await,
-            Some("modbus_set") => modbus::set(self, call).await,
-            Some(other) => {
-                let other = args::short(other);
-                Err(Refusal::Bad(format!("unknown cmd \"{other}\"; there are {COMMANDS}")))
-            }
-            None => Err(Refusal::Bad(format!("cmd is missing; there are {COMMANDS}"))),
+        let command = command(call.args.get("cmd"))?;
+        if command.access == Access::Admin && !call.caller.admin {
+            return Err(Refusal::Unauthorised);
         }
+        if command.body == Body::Required && call.body.is_empty() {
+            return Err(bad(format!("{} expects a JSON object as the body of a POST", command.name)));
+        }
+        (command.run)(self, call).await
     }
+}
+
+fn command(name: Option<&str>) -> Result<&'static Command, Refusal> {
+    let all = || COMMANDS.iter().map(|command| command.name).collect::<Vec<_>>().join(", ");
+    let Some(name) = name else {
+        return Err(bad(format!("cmd is missing; there are {}", all())));
+    };
+    let found = COMMANDS.iter().find(|command| command.name == name);
+    found.ok_or_else(|| bad(format!("unknown cmd \"{}\"; there are {}", args::short(name), all())))
 }
 
 /// For commands that change something.

@@ -207,10 +207,11 @@ impl App {
     }
 
     /// Ends control as `load.disable_policy` says, closes the devices, says goodbye to brokers and clients.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         drop(self.reload);
         drop(self.modbus_server);
         self.control.shutdown().await;
+        self.contract.end_control().await;
         self.sessions.shutdown().await;
         self.devices.shutdown().await;
         self.contract.shutdown().await;

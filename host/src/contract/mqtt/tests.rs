@@ -6,9 +6,14 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use super::*;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::app::testing::TestSite;
+use crate::config::BrokerUrl;
 use crate::site::{Clock, Command as Order};
+use crate::transport::{Inbox, MqttConnection, Overflow, Qos, Transports};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -1,0 +1,111 @@
+//! `get/dev_info`, `get/params`, `get/<dev_id>` and `get/online` (contract A4, rules B4 and B19). Only reads the site.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::super::{DevInfo, DeviceObject, Params, SiteSource, to_json};
+use crate::config::{Config, DeviceConfig};
+use crate::site::DeviceStatus;
+use crate::transport::{BrokerState, MqttConnection};
+
+/// The retained topic that tells whether a manager lives.
+pub(super) fn online_topic(prefix: &str) -> String {
+    format!("{prefix}/get/online")
+}
+
+/// Tells at each connect that we live; the last will tells when we do not.
+pub(super) async fn keep_online(connection: MqttConnection, topic: String) {
+    let mut state = connection.state();
+    loop {
+        if matches!(*state.borrow_and_update(), BrokerState::Connected { .. }) {
+            connection.publish_latest(topic.clone(), "true", true);
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// An interval that does not catch up after a stall.
+pub(super) fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// `get/dev_info` and `get/params`. Who sees the first one may publish: the subscriptions stand (rule B19).
+pub(super) async fn publish_site(source: SiteSource, connection: MqttConnection, prefix: String, every: Duration) {
+    connection.acknowledged().await;
+    let mut ticks = ticks(every);
+    loop {
+        ticks.tick().await;
+        let view = source.view();
+        connection.publish_latest(format!("{prefix}/get/dev_info"), to_json(&DevInfo(&view)), true);
+        connection.publish_latest(format!("{prefix}/get/params"), to_json(&Params(&view)), true);
+    }
+}
+
+/// Publishes `get/<dev_id>` of one device.
+pub(super) struct DeviceTask {
+    pub source: SiteSource,
+    pub config: Arc<Config>,
+    pub prefix: Arc<str>,
+    pub index: usize,
+    pub connection: MqttConnection,
+}
+
+impl DeviceTask {
+    pub async fn run(self) {
+        let Some(device) = self.config.devices.get(self.index) else { return };
+        let topic = format!("{}/get/{}", self.prefix, device.id);
+        self.connection.acknowledged().await;
+        // What changes without the device saying anything (it falls silent, the load manager has another reason) is
+        // looked for at each tick.
+        let mut ticks = ticks(self.config.mqtt.publish_interval);
+        let mut published: Vec<u8> = Vec::new();
+        let mut status: Option<watch::Receiver<DeviceStatus>> = None;
+        loop {
+            if status.as_ref().is_none_or(|status| status.has_changed().is_err()) {
+                status = self.source.board.follow(&device.id);
+            }
+            let payload = self.payload(device, status.as_mut());
+            if payload != published {
+                published.clone_from(&payload);
+                self.connection.publish_latest(topic.clone(), payload, true);
+            }
+            wait(&mut status, &mut ticks).await;
+            // A flood of one device must not keep this worker from the others.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn payload(&self, device: &DeviceConfig, status: Option<&mut watch::Receiver<DeviceStatus>>) -> Vec<u8> {
+        let plan = Arc::clone(&self.source.plan.borrow());
+        let status = status.map(watch::Receiver::borrow_and_update);
+        to_json(&DeviceObject {
+            device,
+            number: self.index + 1,
+            status: status.as_deref(),
+            plan: plan.plan.chargers.get(&device.id),
+            now: self.source.clock.now(),
+        })
+    }
+}
+
+/// Waits for a change of the device or for the next tick.
+pub(super) async fn wait(status: &mut Option<watch::Receiver<DeviceStatus>>, ticks: &mut tokio::time::Interval) {
+    match status {
+        None => _ = ticks.tick().await,
+        Some(receiver) => tokio::select! {
+            _ = ticks.tick() => {}
+            // An error means that the device was registered anew or removed; the next round sees it.
+            changed = receiver.changed() => if changed.is_err() {
+                *status = None;
+                ticks.tick().await;
+            },
+        },
+    }
+}

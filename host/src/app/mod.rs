@@ -90,7 +90,8 @@ impl App {
             serial(state.path()).with_context(|| format!("the serial number in {}", state.path().display()))?.into();
         let default_broker = default_broker(&config, broker.as_ref());
         let io = tokio::runtime::Handle::current();
-        let transports = Transports::new(io, clock, default_broker, format!("ladekern-{serial}-1"));
+        let transports = Transports::new(io, clock, default_broker, format!("ladekern-{serial}"));
+        transports.set_broker_tls(config.mqtt.tls.clone());
         let runtime = Runtime::new(&RuntimeOptions { cache_dir: Some(state.cache()), ..RuntimeOptions::default() })?;
         let registry = Arc::new(Registry::new(Arc::clone(&runtime)));
         let plugin_dirs = plugin_folders(Some(&options.config), &options.plugins);

@@ -115,6 +115,9 @@ impl Followers {
         {
             self.transports.set_default_broker(Some(url.clone()));
         }
+        if config.mqtt.tls != running.mqtt.tls {
+            self.transports.set_broker_tls(config.mqtt.tls.clone());
+        }
         for error in check::unknown_types(&config, &self.registry) {
             tracing::error!("{error}");
         }

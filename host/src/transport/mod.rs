@@ -16,5 +16,5 @@ pub use endpoint::*;
 pub use inbox::{Inbox, Overflow, WeakInbox};
 pub use modbus::BusStatus;
 pub(crate) use mqtt::topic_matches;
-pub use mqtt::{BrokerState, BrokerStatus, MAX_PAYLOAD, MqttConnection};
+pub use mqtt::{Acknowledgement, BrokerState, BrokerStatus, MAX_PAYLOAD, MqttConnection};
 pub use transports::{TransportError, Transports};

@@ -1,8 +1,7 @@
 //! The registry of wires: whoever asks for the same wire gets the same task. A wire is let go some seconds after its
 //! last user, so that a reload of a device or a plugin keeps the connection. Opens nothing itself.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::Endpoint;
 use super::http::{HttpEndpoint, new_client};
 use super::modbus::{Bus, BusStatus, ModbusEndpoint, Wire};
 use super::mqtt::{self, BrokerStatus, MqttConnection, MqttEndpoint};
-use crate::config::{BrokerRef, BrokerUrl, EndpointConfig, EndpointUrl};
+use crate::config::{BrokerRef, BrokerTls, BrokerUrl, EndpointConfig, EndpointUrl};
 use crate::site::{Clock, DeviceId};
 
 /// How long a wire outlives its last user.
@@ -47,7 +46,10 @@ struct Inner {
     client_id_prefix: String,
     default_broker: Mutex<Option<BrokerUrl>>,
     brokers: Mutex<HashMap<BrokerUrl, Broker>>,
-    connections: AtomicUsize,
+    /// The number of each connection, from 1: it keeps its client id when it comes back.
+    numbers: Mutex<HashMap<BrokerUrl, usize>>,
+    versions: mqtt::Versions,
+    broker_tls: Mutex<BTreeMap<(String, u16), BrokerTls>>,
     buses: Mutex<HashMap<Wire, BusEntry>>,
     http: reqwest::Client,
 }
@@ -93,8 +95,9 @@ async fn let_go(inner: Arc<Inner>, wire: Used) {
 }
 
 impl Transports {
-    /// No wire yet. `client_id_prefix` is the MQTT client id of the first connection; later ones get a number behind
-    /// it, because a broker disconnects a client when another one with the same id comes.
+    /// No wire yet. The MQTT client id of a connection is `client_id_prefix`, a dash and the number of the connection
+    /// (contract rule B17), counted from 1 in the order of first use: a broker disconnects a client when another one
+    /// comes with the same id, and two URLs may lead to the same broker.
     #[must_use]
     pub fn new(io: Handle, clock: Clock, default_broker: Option<BrokerUrl>, client_id_prefix: String) -> Self {
         let inner = Inner {
@@ -103,7 +106,9 @@ impl Transports {
             client_id_prefix,
             default_broker: Mutex::new(default_broker),
             brokers: Mutex::default(),
-            connections: AtomicUsize::new(0),
+            numbers: Mutex::default(),
+            versions: mqtt::Versions::default(),
+            broker_tls: Mutex::default(),
             buses: Mutex::default(),
             http: new_client(),
         };
@@ -114,7 +119,7 @@ impl Transports {
     /// nothing. Opens nothing yet.
     ///
     /// # Errors
-    /// `mqtt` without a default broker, `mqtts` in a build without TLS, an unreadable password file, a bad URL.
+    /// `mqtt` without a default broker, an unreadable password file, a bad URL.
     pub fn endpoint(
         &self,
         device: &DeviceId,
@@ -133,7 +138,6 @@ impl Transports {
             }
             EndpointUrl::Mqtt(broker) => {
                 let url = self.resolve(broker).map_err(fail)?;
-                mqtt::no_tls(&url).map_err(fail)?;
                 let prefix = cfg.topic_prefix.trim_end_matches('/').to_owned();
                 let (connection, read_only) = (self.mqtt(&url), cfg.read_only);
                 Ok(Endpoint::Mqtt(Arc::new(MqttEndpoint { connection, slot: slot.to_owned(), prefix, read_only })))
@@ -206,6 +210,16 @@ impl Transports {
         *lock(&self.inner.default_broker) = broker;
     }
 
+    /// How brokers are verified and how they verify us, by host and port (contract rule B18). Connections whose
+    /// settings changed are made anew.
+    pub fn set_broker_tls(&self, settings: BTreeMap<(String, u16), BrokerTls>) {
+        // First here, so that a connection that is being made meanwhile does not miss them.
+        lock(&self.inner.broker_tls).clone_from(&settings);
+        for (url, broker) in &*lock(&self.inner.brokers) {
+            broker.shared.set_tls(tls_of(url, &settings));
+        }
+    }
+
     /// Sends what waits, disconnects from all brokers and closes all lines; takes at most three seconds. Handles
     /// that are still around get errors afterwards.
     pub async fn shutdown(&self) {
@@ -231,11 +245,15 @@ impl Transports {
 
 impl Inner {
     fn connect(&self, url: &BrokerUrl) -> Broker {
-        let client_id = match self.connections.fetch_add(1, Ordering::Relaxed) {
-            0 => self.client_id_prefix.clone(),
-            n => format!("{}-{}", self.client_id_prefix, n + 1),
+        let number = {
+            let mut numbers = lock(&self.numbers);
+            let next = numbers.len() + 1;
+            *numbers.entry(url.clone()).or_insert(next)
         };
-        let shared = Arc::new(mqtt::Shared::new(url.clone(), client_id, self.clock));
+        let client_id = format!("{}-{number}", self.client_id_prefix);
+        let tls = tls_of(url, &lock(&self.broker_tls));
+        let shared = mqtt::Shared::new(url.clone(), client_id, self.clock, tls, Arc::clone(&self.versions));
+        let shared = Arc::new(shared);
         let task = self.io.spawn(mqtt::run(shared.clone()));
         Broker { shared, user: Weak::new(), task }
     }
@@ -274,6 +292,10 @@ impl Drop for Inner {
         lock(&self.buses).values().for_each(|entry| entry.bus.close());
         lock(&self.brokers).values().for_each(|broker| broker.shared.close());
     }
+}
+
+fn tls_of(url: &BrokerUrl, settings: &BTreeMap<(String, u16), BrokerTls>) -> BrokerTls {
+    settings.get(&(url.host.clone(), url.port)).cloned().unwrap_or_default()
 }
 
 fn user(inner: &Arc<Inner>, wire: Used) -> Arc<User> {

@@ -139,3 +139,13 @@ pub async fn down(connection: &MqttConnection) -> String {
     let BrokerState::Down(reason) = state else { unreachable!() };
     reason
 }
+
+/// Waits until the only connection of `registry` has been made more than `before` times: a changed last will costs one.
+pub async fn up_again(registry: &Transports, before: u64) {
+    let again = async {
+        while registry.brokers().remove(0).connections <= before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.expect("not connected again");
+}

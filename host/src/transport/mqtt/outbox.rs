@@ -5,20 +5,40 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::super::newest::{Gave, NewestQueue};
-use crate::transport::Qos;
+use crate::transport::{MqttError, Qos};
 
 /// Most topics that may wait for a slow or absent broker.
 const MOST_TOPICS: usize = 8192;
 
+/// Waiting messages among which those that nobody waits for any more are looked for.
+const PURGE: usize = 256;
+
 /// One message on its way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) topic: String,
     pub(crate) payload: Bytes,
     pub(crate) qos: Qos,
     pub(crate) retain: bool,
+    /// Which request this answers (MQTT 5).
+    pub(crate) correlation: Option<Bytes>,
+    /// Who waits for the broker's acknowledgement.
+    pub(crate) done: Option<oneshot::Sender<Result<(), MqttError>>>,
+}
+
+impl Outgoing {
+    /// A message nobody waits for.
+    pub(crate) fn new(topic: String, payload: Bytes, qos: Qos, retain: bool) -> Self {
+        Self { topic, payload, qos, retain, correlation: None, done: None }
+    }
+
+    /// Who waited for it has gone.
+    fn is_withdrawn(&self) -> bool {
+        self.done.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
 }
 
 /// See the module.
@@ -29,6 +49,8 @@ pub(crate) struct Outbox {
     hasher: RandomState,
     /// Messages that gave way to newer ones.
     superseded: u64,
+    /// How many may wait before withdrawn ones are looked for.
+    purge_at: usize,
 }
 
 impl Outbox {
@@ -48,7 +70,7 @@ impl Outbox {
     pub(crate) fn push_latest(&mut self, message: Outgoing) {
         let key = self.hasher.hash_one(message.topic.as_str());
         let same = |waiting: &Outgoing, new: &Outgoing| waiting.topic == new.topic;
-        if self.latest.push(key, message, same, MOST_TOPICS) != Gave::Nothing {
+        if !matches!(self.latest.push(key, message, same, MOST_TOPICS), Gave::Nothing) {
             self.superseded += 1;
         }
     }
@@ -56,14 +78,22 @@ impl Outbox {
     /// Queues a message behind all that keep their order.
     pub(crate) fn push_ordered(&mut self, message: Outgoing) {
         self.ordered.push_back(message);
+        if self.ordered.len() >= self.purge_at.max(PURGE) {
+            self.ordered.retain(|message| !message.is_withdrawn());
+            self.purge_at = self.ordered.len() * 2;
+        }
     }
 
-    /// Hands over messages as long as `take` does not give them back; what keeps its order goes first.
+    /// Hands over messages as long as `take` does not give them back; what keeps its order goes first. Where that
+    /// waits for acknowledgements, measurements go past it.
     pub(crate) fn feed(&mut self, mut take: impl FnMut(Outgoing) -> Result<(), Outgoing>) {
         while let Some(message) = self.ordered.pop_front() {
+            if message.is_withdrawn() {
+                continue;
+            }
             if let Err(message) = take(message) {
                 self.ordered.push_front(message);
-                return;
+                break;
             }
         }
         while let Some(message) = self.latest.pop() {
@@ -99,7 +129,7 @@ mod tests {
     use super::*;
 
     fn message(topic: &str, payload: &str, qos: Qos) -> Outgoing {
-        Outgoing { topic: topic.to_owned(), payload: payload.to_owned().into(), qos, retain: false }
+        Outgoing::new(topic.to_owned(), payload.to_owned().into(), qos, false)
     }
 
     /// What a link takes that has room for `most`.
@@ -157,6 +187,38 @@ mod tests {
             message("c", "2", Qos::AtLeastOnce),
         ]);
         assert_eq!(drain(&mut outbox), ["c=1", "c=2", "c=3", "get/M1=new", "get/M2=only"]);
+    }
+
+    #[test]
+    fn a_message_nobody_waits_for_any_more_is_not_sent_and_takes_no_room() {
+        let mut outbox = Outbox::default();
+        let mut kept = Vec::new();
+        for value in 0..10 * PURGE {
+            let (done, waiting) = oneshot::channel();
+            let value = message("c", &value.to_string(), Qos::AtLeastOnce);
+            outbox.push_ordered(Outgoing { done: Some(done), ..value });
+            if kept.len() < 2 {
+                kept.push(waiting);
+            }
+        }
+        assert!(outbox.ordered_len() < 2 * PURGE, "{}", outbox.ordered_len());
+        assert_eq!(drain(&mut outbox), ["c=0", "c=1"]);
+    }
+
+    #[test]
+    fn measurements_go_past_what_waits_for_acknowledgements() {
+        let mut outbox = Outbox::default();
+        outbox.push_ordered(message("c", "1", Qos::AtLeastOnce));
+        outbox.push_latest(message("get/M1", "x", Qos::AtMostOnce));
+        let mut taken = Vec::new();
+        outbox.feed(|message| {
+            if message.qos == Qos::AtLeastOnce {
+                return Err(message);
+            }
+            taken.push(message.topic);
+            Ok(())
+        });
+        assert_eq!((taken, outbox.ordered_len()), (vec!["get/M1".to_owned()], 1));
     }
 
     #[test]

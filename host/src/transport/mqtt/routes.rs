@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::packet::Publish;
 use super::topic;
 use crate::site::Moment;
 use crate::transport::{Message, Qos, WeakInbox};
@@ -27,6 +26,8 @@ enum Told {
     Asked,
     /// The broker has answered.
     Yes,
+    /// The broker does not allow it.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -57,15 +58,28 @@ impl Routes {
         entry.readers.push(Reader { endpoint: endpoint.into(), strip_prefix: strip_prefix.to_owned(), inbox });
     }
 
+    /// How many filters match: so many times a broker may send one message (MQTT 3.1.1 and 5, 3.3.5).
+    pub(crate) fn matching(&self, topic: &str) -> usize {
+        self.matches(topic).count()
+    }
+
+    fn matches(&self, topic: &str) -> impl Iterator<Item = &Filter> {
+        let wild = self.wild.iter().filter(move |(filter, _)| topic::matches(filter, topic));
+        self.exact.get(topic).into_iter().chain(wild.map(|(_, found)| found))
+    }
+
     /// Hands a message to all readers whose filter matches; how many took it.
-    pub(crate) fn deliver(&self, topic: &str, payload: &Bytes, retained: bool, at: Moment) -> usize {
-        let exact = self.exact.get(topic).into_iter();
-        let wild = self.wild.iter().filter(|(filter, _)| topic::matches(filter, topic)).map(|(_, found)| found);
+    pub(crate) fn deliver(&self, publish: &Publish, at: Moment) -> usize {
         let mut delivered = 0;
-        for reader in exact.chain(wild).flat_map(|filter| &filter.readers) {
-            let endpoint = reader.endpoint.clone();
-            let topic = topic::strip(&reader.strip_prefix, topic).to_owned();
-            let message = Message { endpoint, topic, payload: payload.clone(), retained, at, reply_to: None };
+        for reader in self.matches(&publish.topic).flat_map(|filter| &filter.readers) {
+            let message = Message {
+                endpoint: reader.endpoint.clone(),
+                topic: topic::strip(&reader.strip_prefix, &publish.topic).to_owned(),
+                payload: publish.payload.clone(),
+                retained: publish.retained,
+                at,
+                reply_to: publish.reply_to.clone(),
+            };
             delivered += usize::from(reader.inbox.push(message));
         }
         delivered
@@ -104,22 +118,22 @@ impl Routes {
             .collect()
     }
 
-    /// The request for these filters did not get out.
-    pub(crate) fn not_asked(&mut self, filters: &[(String, Qos)]) {
-        for (name, _) in filters {
-            if let Some(filter) = self.filter_mut(name) {
-                filter.told = Told::No;
-            }
-        }
-    }
-
     /// The broker has answered for this filter. A reader that came after the question asks again.
-    pub(crate) fn answered(&mut self, filter: &str) {
+    pub(crate) fn answered(&mut self, filter: &str, granted: bool) {
         if let Some(filter) = self.filter_mut(filter)
             && filter.told == Told::Asked
         {
-            filter.told = Told::Yes;
+            filter.told = if granted { Told::Yes } else { Told::Refused };
         }
+    }
+
+    /// Filters the broker does not allow, in order.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        let all = self.exact.iter().chain(&self.wild);
+        let mut refused: Vec<_> =
+            all.filter(|(_, filter)| filter.told == Told::Refused).map(|(name, _)| name.clone()).collect();
+        refused.sort_unstable();
+        refused
     }
 
     /// Filters the broker may forget, once.
@@ -129,7 +143,7 @@ impl Routes {
 
     /// Whether the broker has answered for every filter.
     pub(crate) fn all_answered(&self) -> bool {
-        self.exact.values().chain(self.wild.values()).all(|filter| filter.told == Told::Yes)
+        self.exact.values().chain(self.wild.values()).all(|filter| matches!(filter.told, Told::Yes | Told::Refused))
     }
 
     /// Whether anybody reads.
@@ -177,6 +191,18 @@ mod tests {
         Inbox::new(Overflow::KeepOrder, 16)
     }
 
+    fn publish(topic: &str) -> Publish {
+        Publish {
+            topic: topic.to_owned(),
+            payload: bytes::Bytes::new(),
+            qos: Qos::AtMostOnce,
+            retained: false,
+            dup: false,
+            id: 0,
+            reply_to: None,
+        }
+    }
+
     fn topics(inbox: &Inbox) -> Vec<String> {
         std::iter::from_fn(|| inbox.try_recv()).map(|m| format!("{}:{}", m.endpoint, m.topic)).collect()
     }
@@ -188,8 +214,9 @@ mod tests {
         routes.add("box/+/amp", Qos::AtMostOnce, "main", "box", a.downgrade());
         routes.add("box/1/amp", Qos::AtMostOnce, "feed", "", b.downgrade());
         routes.add("box/1/amp", Qos::AtMostOnce, "again", "box/1", b.downgrade());
-        assert_eq!(routes.deliver("box/1/amp", &Bytes::new(), false, Moment(1)), 3);
-        assert_eq!(routes.deliver("box/1/other", &Bytes::new(), false, Moment(1)), 0);
+        assert_eq!(routes.deliver(&publish("box/1/amp"), Moment(1)), 3);
+        assert_eq!(routes.deliver(&publish("box/1/other"), Moment(1)), 0);
+        assert_eq!([routes.matching("box/1/amp"), routes.matching("box/2/amp"), routes.matching("x")], [2, 1, 0]);
         assert_eq!(topics(&a), ["main:1/amp"]);
         assert_eq!(topics(&b), ["feed:box/1/amp", "again:amp"]);
     }
@@ -203,20 +230,21 @@ mod tests {
         assert_eq!(routes.take_unasked(10), [("set/#".to_owned(), Qos::AtLeastOnce)]);
         assert_eq!(routes.take_unasked(10), []);
         assert!(!routes.all_answered());
-        routes.answered("set/#");
+        routes.answered("set/#", true);
         assert!(routes.all_answered());
 
         routes.add("set/#", Qos::AtMostOnce, "c", "", a.downgrade());
         assert_eq!(routes.take_unasked(10).len(), 1);
         routes.add("set/#", Qos::AtMostOnce, "d", "", a.downgrade());
-        routes.answered("set/#");
+        routes.answered("set/#", true);
         assert!(!routes.all_answered(), "the answer was to the question before the last reader");
 
         routes.forget_broker();
         let asked = routes.take_unasked(10);
         assert_eq!(asked.len(), 1);
-        routes.not_asked(&asked);
-        assert_eq!(routes.take_unasked(10), asked);
+        routes.answered("set/#", false);
+        assert!(routes.all_answered(), "a refusal is an answer");
+        assert_eq!(routes.refused(), ["set/#"]);
     }
 
     #[test]

@@ -157,10 +157,11 @@ impl DeviceObject<'_> {
         self.last_set_ma() == 0 && self.state() != 1
     }
 
-    /// 0 none, 1 current limit, 5 error.
+    /// 0 none, 1 current limit, 3 forbidden by somebody or not authorised, 5 error.
     fn pause_reason(&self) -> u8 {
         match self.plan.map(|plan| &plan.reason) {
             _ if !self.paused() => 0,
+            Some(Reason::Forbidden) => 3,
             Some(Reason::NotAvailable | Reason::NoCircuit | Reason::NotAccepting) => 5,
             _ => 1,
         }

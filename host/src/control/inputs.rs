@@ -6,7 +6,9 @@ use crate::load::{Charger, Circuit, CircuitId, Metering, Milliamps, Mode, PerPha
 use crate::site::quantities::{
     CHARGING_ENABLED, CURRENT, ENERGY_SESSION, LIMIT_CABLE, LIMIT_CURRENT, PHASES_ACTIVE, POWER, POWER_TOTAL, VOLTAGE,
 };
-use crate::site::{Board, Connector, DeviceKind, DeviceStatus, Measured, Moment, Restrictions, Role, Snapshot};
+use crate::site::{
+    Board, Connector, DeviceKind, DeviceStatus, Measured, Moment, Restriction, Restrictions, Role, Snapshot,
+};
 
 /// Voltage assumed where none is measured.
 const NOMINAL_V: f64 = 230.0;
@@ -22,13 +24,19 @@ const WHOLE_AMPERE: Milliamps = Milliamps(1_000);
 
 /// The load manager's view of the site.
 #[must_use]
-pub fn inputs(snapshot: &Snapshot, config: &Config, _restrictions: &Restrictions) -> Site {
+pub fn inputs(snapshot: &Snapshot, config: &Config, restrictions: &Restrictions) -> Site {
     let now = snapshot.at;
     // A wallbox that nobody has heard of yet is a silent one, not a missing one.
     let unheard = DeviceStatus::default();
     let status = |device: &DeviceConfig| snapshot.devices.get(&device.id).unwrap_or(&unheard);
-    let chargers: Vec<Charger> =
-        chargers_of(config).map(|(device, circuit)| charger(device, circuit, status(device), now)).collect();
+    let pinned = |device: &DeviceConfig| pinned_currents(config, snapshot, device);
+    let chargers: Vec<Charger> = chargers_of(config)
+        .map(|(device, circuit)| {
+            let mut charger = charger(device, circuit, status(device), pinned(device), now);
+            charger.allowed = restrictions.get(&device.id).and_then(allowed);
+            charger
+        })
+        .collect();
     let own = |circuit: &CircuitConfig| own_currents(config, circuit, &chargers);
     let circuits = config
         .circuits
@@ -44,6 +52,24 @@ pub fn inputs(snapshot: &Snapshot, config: &Config, _restrictions: &Restrictions
         LoadMode::Observe => Mode::Observe,
     };
     Site { mode, circuits, chargers, tuning: Tuning::default() }
+}
+
+/// What a restriction leaves, 0 for nothing at all; `None`: everything.
+fn allowed(restriction: &Restriction) -> Option<Milliamps> {
+    match restriction.forbidden {
+        Some(_) => Some(Milliamps::ZERO),
+        None => restriction.max_ma.map(Milliamps::from),
+    }
+}
+
+/// The currents of the meter in front of a wallbox, if they are fresh. Its L1 is the circuit's.
+fn pinned_currents(config: &Config, snapshot: &Snapshot, device: &DeviceConfig) -> Option<Sample> {
+    let id = device.meter.as_ref()?;
+    config.devices.iter().find(|meter| meter.id == *id && meter.enabled)?;
+    let status = snapshot.devices.get(id)?;
+    let Conductors { current, at } = measured_currents(status, status.not_before(snapshot.at))?;
+    // A wallbox draws; signs here are only wiring.
+    Some(Sample { current: PerPhase(current).map(|ma| ma.map(|ma| Milliamps(ma.0.abs()))), at })
 }
 
 /// The circuits alone, for the quick look whether a meter shows an overload.
@@ -228,7 +254,13 @@ fn on_circuit(conductors: Conductors, order: [Option<u8>; 3]) -> Sample {
     Sample { current, at: conductors.at }
 }
 
-fn charger(device: &DeviceConfig, circuit: CircuitId, status: &DeviceStatus, now: Moment) -> Charger {
+fn charger(
+    device: &DeviceConfig,
+    circuit: CircuitId,
+    status: &DeviceStatus,
+    pinned: Option<Sample>,
+    now: Moment,
+) -> Charger {
     let not_before = status.not_before(now);
     // Age alone decides: one failed poll does not make the values of a second ago worthless, and a driver that is
     // being restarted has until they are too old.
@@ -241,7 +273,11 @@ fn charger(device: &DeviceConfig, circuit: CircuitId, status: &DeviceStatus, now
         PerPhase::from_fn(on)
     };
     let order = device.phases.map_or([Some(0), Some(1), Some(2)], |map| map.of);
-    let measured = charger_currents(status, not_before, conductors, active).map(|sample| on_circuit(sample, order));
+    // What it measures itself counts; one that measures no current is measured by the meter in front of it, and only
+    // without such a one its power is divided among the phases.
+    let own = own_conductors(status, not_before).map(|own| on_circuit(own, order));
+    let shared = || shared_power(status, not_before, conductors, active).map(|sample| on_circuit(sample, order));
+    let measured = own.or(pinned).or_else(shared);
     let enabled = fresh(CHARGING_ENABLED).is_none_or(|enabled| enabled != 0.0);
     let follows = fresh(LIMIT_CURRENT).and_then(milliamps);
     let milliamp = status.info.features.iter().any(|feature| feature == "current.milliamp");
@@ -253,6 +289,7 @@ fn charger(device: &DeviceConfig, circuit: CircuitId, status: &DeviceStatus, now
         max: device.max_ma.into(),
         step: if milliamp { FINE_STEP } else { WHOLE_AMPERE },
         cable: fresh(LIMIT_CABLE).and_then(milliamps).filter(|cable| cable.0 > 0),
+        allowed: None,
         reachable,
         connector: status.values.connector().filter(|c| c.at >= not_before).map_or(Connector::Unknown, |c| c.value),
         measured: measured.filter(|_| reachable),
@@ -272,19 +309,21 @@ fn connected(device: &DeviceConfig, active: Option<f64>) -> [Option<u8>; 3] {
     if active == Some(1.0) && first.is_some() { [first, None, None] } else { all }
 }
 
-/// What a wallbox draws per conductor. Only its total power known: divided among the conductors in use; a car that
-/// uses fewer is still counted with its full limit on each, which makes up for what the division misses.
-fn charger_currents(
+/// What a wallbox measures on its conductors.
+fn own_conductors(status: &DeviceStatus, not_before: Moment) -> Option<Conductors> {
+    let Conductors { current, at } = measured_currents(status, not_before)?;
+    // A wallbox draws; signs here are only wiring.
+    Some(Conductors { current: current.map(|value| value.map(|ma| Milliamps(ma.0.abs()))), at })
+}
+
+/// Only its total power known: divided among the conductors in use; a car that uses fewer is still counted with its
+/// full limit on each, which makes up for what the division misses.
+fn shared_power(
     status: &DeviceStatus,
     not_before: Moment,
     conductors: [Option<u8>; 3],
     active: Option<f64>,
 ) -> Option<Conductors> {
-    if let Some(Conductors { current, at }) = measured_currents(status, not_before) {
-        // A wallbox draws; signs here are only wiring.
-        let current = current.map(|value| value.map(|ma| Milliamps(ma.0.abs())));
-        return Some(Conductors { current, at });
-    }
     let total = status.values.get(POWER_TOTAL).filter(|total| total.at >= not_before)?;
     let used = conductors.iter().flatten().count();
     let told = active.filter(|active| (1.0..=3.0).contains(active));

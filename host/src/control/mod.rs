@@ -107,7 +107,7 @@ impl Control {
         let mut config = Arc::clone(&self.config.borrow_and_update());
         let mut changes = self.board.changes();
         let mut cycle = cycle_of(&config);
-        let mut config_alive = true;
+        let (mut config_alive, mut restrictions_alive) = (true, true);
         loop {
             tokio::select! {
                 // Without a bias a flood of changes could take turns with the stop.
@@ -123,6 +123,10 @@ impl Control {
                         self.let_go(&config).await;
                     }
                     config = newer;
+                    self.tick(&config);
+                }
+                changed = self.restrictions.changed(), if restrictions_alive => {
+                    restrictions_alive = changed.is_ok();
                     self.tick(&config);
                 }
                 _ = cycle.tick() => self.tick(&config),
@@ -141,7 +145,7 @@ impl Control {
     /// One round. Takes no time: nothing in it waits.
     fn tick(&mut self, config: &Config) {
         let now = self.clock.now();
-        let site = inputs(&self.board.snapshot(now), config, &self.restrictions.borrow());
+        let site = inputs(&self.board.snapshot(now), config, &Arc::clone(&self.restrictions.borrow_and_update()));
         let plan = load::plan(&mut self.state, &site, now);
         self.seen = inputs::newest_overload(&site).or(self.seen);
         self.senders.retain(|id| plan.chargers.contains_key(id));

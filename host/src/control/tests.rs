@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::load::{Milliamps, Reason};
-use crate::site::{Command, CommandError, Connector, DeviceId, Health, Measured, Outcome, StatusSender};
+use crate::site::{
+    Command, CommandError, Connector, DeviceId, Forbidden, Health, Measured, Outcome, Restriction, StatusSender,
+};
 
 const SITE: &str = r#"
 [[circuit]]
@@ -90,6 +92,7 @@ struct Bench {
     clock: Clock,
     boxes: Arc<Wallboxes>,
     config: watch::Sender<Arc<Config>>,
+    restrictions: watch::Sender<Arc<Restrictions>>,
     handle: ControlHandle,
 }
 
@@ -100,9 +103,9 @@ impl Bench {
         let hanging = hanging.iter().map(|name| id(name)).collect();
         let boxes = Arc::new(Wallboxes { clock, boxes, hanging, log: Mutex::default() });
         let (config, follow) = watch::channel(config(text));
-        let handle =
-            spawn(board, Arc::clone(&boxes) as Arc<dyn Commands>, clock, follow, watch::channel(Arc::default()).1);
-        Bench { clock, boxes, config, handle }
+        let (restrictions, allowed) = watch::channel(Arc::default());
+        let handle = spawn(board, Arc::clone(&boxes) as Arc<dyn Commands>, clock, follow, allowed);
+        Bench { clock, boxes, config, restrictions, handle }
     }
 
     /// Lets `seconds` pass in which all three say the same again and again: the meter `house` plus what they draw.
@@ -154,6 +157,29 @@ async fn a_lowered_limit_holds_at_once() {
     let after: Vec<_> = log.iter().filter(|(at, ..)| *at >= changed).map(|(_, id, ma)| (id.clone(), *ma)).collect();
     // 18 A less 4 A for two.
     assert_eq!(after, [(id("E1"), 7_000), (id("E2"), 7_000)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forbidden_stops_at_once() {
+    let bench = Bench::start(&format!("[load]\ncycle_ms = 5000\n{SITE}"), &[]);
+    bench.run(60, 4.0, [8.0, 8.0]).await;
+    let changed = bench.clock.now().0;
+    let forbidden = Restriction { forbidden: Some(Forbidden::Override), max_ma: None };
+    bench.restrictions.send_replace(Arc::new([(id("E1"), forbidden)].into()));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let log = bench.boxes.log();
+    let after: Vec<_> = log.iter().filter(|(at, ..)| *at >= changed).map(|(_, id, ma)| (id.clone(), *ma)).collect();
+    assert!(after.contains(&(id("E1"), 0)), "{after:?}");
+    assert!(after.iter().all(|(device, ma)| *device == id("E1") || *ma <= 8_000), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn observing_enforces_no_restriction() {
+    let bench = Bench::start(&format!("[load]\nmode = \"observe\"\n{SITE}"), &[]);
+    let forbidden = Restriction { forbidden: Some(Forbidden::NeedsAuthorisation), max_ma: None };
+    bench.restrictions.send_replace(Arc::new([(id("E1"), forbidden)].into()));
+    bench.run(10, 4.0, [8.0, 8.0]).await;
+    assert_eq!(bench.boxes.log(), []);
 }
 
 #[tokio::test(start_paused = true)]

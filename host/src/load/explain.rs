@@ -61,6 +61,9 @@ fn reason(unit: &Unit<'_>, ground: &Ground<'_>, mode: Mode) -> Reason {
     if unit.watch.not_following {
         return Reason::NotFollowing;
     }
+    if unit.charger.forbidden() {
+        return Reason::Forbidden;
+    }
     if unit.granted >= unit.watch.requested {
         return at_its_most(unit);
     }
@@ -80,11 +83,18 @@ fn reason(unit: &Unit<'_>, ground: &Ground<'_>, mode: Mode) -> Reason {
 fn at_its_most(unit: &Unit<'_>) -> Reason {
     if unit.watch.takes_less {
         Reason::TakesLess
+    } else if unit.charger.allowed.is_some_and(|allowed| binds(allowed, unit.charger)) {
+        Reason::Restricted
     } else if unit.charger.cable.is_some_and(|cable| cable.0 > 0 && cable < unit.charger.max) {
         Reason::Cable
     } else {
         Reason::OwnMaximum
     }
+}
+
+/// Whether what somebody allows is the tightest of the wallbox's own limits.
+fn binds(allowed: Milliamps, charger: &super::Charger) -> bool {
+    allowed < charger.max && charger.cable.is_none_or(|cable| cable.0 <= 0 || allowed < cable)
 }
 
 fn held_reason(held: Held, ground: &Ground<'_>) -> Reason {

@@ -121,6 +121,8 @@ pub struct Charger {
     pub step: Milliamps,
     /// What the plugged cable carries, if the wallbox tells.
     pub cable: Option<Milliamps>,
+    /// The most that people, cards and outside controllers allow it; 0: it must not charge. `None`: no restriction.
+    pub allowed: Option<Milliamps>,
     /// Whether it answers. What it said before it fell silent must not be repeated here.
     pub reachable: bool,
     /// State of the connector, [`Connector::Unknown`] while unreachable.
@@ -154,6 +156,7 @@ impl Charger {
             max,
             step: Milliamps(1),
             cable: None,
+            allowed: None,
             reachable: true,
             connector: Connector::Connected,
             measured: None,
@@ -210,9 +213,17 @@ impl Charger {
         if rounded < self.least() { Milliamps::ZERO } else { rounded }
     }
 
-    /// The most it can be told: its own maximum and the cable, on the grid; 0 if they leave less than the minimum.
+    /// The most it can be told: its own maximum, the cable and what it is allowed, on the grid; 0 if they leave less
+    /// than the minimum. What it may *draw* is counted without regard to what it is allowed.
     #[must_use]
     pub fn cap(&self) -> Milliamps {
-        self.on_grid(self.cable.filter(|cable| cable.0 > 0).map_or(self.max, |cable| cable.min(self.max)))
+        let cable = self.cable.filter(|cable| cable.0 > 0);
+        self.on_grid([cable, self.allowed].into_iter().flatten().fold(self.max, Milliamps::min))
+    }
+
+    /// Whether it must not charge: forbidden, or allowed less than it can charge with.
+    #[must_use]
+    pub fn forbidden(&self) -> bool {
+        self.allowed.is_some_and(|allowed| self.on_grid(allowed).0 == 0)
     }
 }

@@ -92,6 +92,10 @@ pub enum Reason {
     OwnMaximum,
     /// It gets what the cable carries.
     Cable,
+    /// It must not charge: a card is missing, or somebody has switched it off, or allows less than its minimum.
+    Forbidden,
+    /// Somebody allows it no more.
+    Restricted,
     /// The car draws less than it may; it gets what it draws and a margin.
     TakesLess,
     /// The share of this limit is used up.
@@ -127,6 +131,8 @@ impl fmt::Display for Reason {
             Reason::NotAvailable => write!(f, "the wallbox reports a fault"),
             Reason::OwnMaximum => write!(f, "maximum of the wallbox"),
             Reason::Cable => write!(f, "maximum of the cable"),
+            Reason::Forbidden => write!(f, "not allowed to charge"),
+            Reason::Restricted => write!(f, "allowed no more"),
             Reason::TakesLess => write!(f, "the car takes less"),
             Reason::Limit(line) => write!(f, "limit of {line}"),
             Reason::NotAdmitted(line) => write!(f, "waits: too little left on {line}"),

@@ -1,17 +1,43 @@
 //! What happens at a wallbox between plug-in and unplug: authorisation, overrides, the transaction and its energy.
 //! Follows the board, keeps what must outlive a restart in the store, and tells the load manager what is allowed.
 
+mod actor;
+mod cards;
+mod core;
+mod energy;
+mod journal;
+mod look;
+#[cfg(test)]
+mod tests;
+mod wallbox;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
-use crate::site::{Board, Clock, Commands, DeviceId, Restrictions};
+use crate::site::{Board, Clock, Commands, DeviceId, Moment, Restrictions};
 use crate::store::Transactions;
 
+use self::actor::{Actor, Request};
+use self::core::Core;
+
+/// Calls that wait for the sessions' task; more have to wait themselves.
+const WAITING: usize = 64;
+
+/// The present time on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Now {
+    at: Moment,
+    /// `None` while the system's clock is not set.
+    unix_s: Option<u64>,
+}
+
 /// What is changed until the car is unplugged (`override_device`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Overrides {
     /// Charging is forbidden.
     pub charging_off: bool,
@@ -73,7 +99,7 @@ pub enum SessionError {
     /// No wallbox of this id.
     #[error("unknown device")]
     UnknownDevice,
-    /// No user of the wallbox has this card; the card is not in the message.
+    /// It cannot be: a card that nobody has, a counter that cannot be set. No card is in the message.
     #[error("{0}")]
     Refused(String),
 }
@@ -83,7 +109,9 @@ pub enum SessionError {
 pub struct Sessions {
     view: watch::Receiver<Arc<SessionView>>,
     restrictions: watch::Receiver<Arc<Restrictions>>,
+    config: watch::Receiver<Arc<Config>>,
     transactions: Transactions,
+    requests: mpsc::Sender<Request>,
 }
 
 /// The parts sessions are made of.
@@ -102,12 +130,30 @@ pub struct SessionParts {
 
 impl Sessions {
     /// Starts to follow the board on the present runtime. Takes up the transactions that were running when the
-    /// process ended.
+    /// process ended; reads them at once, so that nobody is held up who was authorised before.
     #[must_use]
     pub fn start(parts: SessionParts) -> Self {
-        let (_, view) = watch::channel(Arc::default());
-        let (_, restrictions) = watch::channel(Arc::default());
-        Self { view, restrictions, transactions: parts.transactions }
+        let saved = parts.transactions.wallboxes().unwrap_or_else(|error| {
+            tracing::error!("what wallboxes were doing before the start cannot be read: {error}");
+            Vec::new()
+        });
+        let core = Core::new(saved.into_iter().filter_map(|(device, state)| {
+            let id: DeviceId = device.parse().ok()?;
+            let read = serde_json::from_str(&state);
+            let state = read.inspect_err(|error| {
+                // Only the kind and the place: the text holds cards.
+                tracing::error!(device = %id, "its session before the start cannot be read: {:?}", error.classify());
+            });
+            Some((id, state.ok()?))
+        }));
+        let config = Arc::clone(&parts.config.borrow());
+        let (view_sender, view) = watch::channel(Arc::new(core.view(&config)));
+        let (restrictions_sender, restrictions) = watch::channel(Arc::new(core.restrictions(&config)));
+        let (requests, receiver) = mpsc::channel(WAITING);
+        let (config, transactions) = (parts.config.clone(), parts.transactions.clone());
+        let actor = Actor { core, parts, requests: receiver, view: view_sender, restrictions: restrictions_sender };
+        tokio::spawn(actor.run());
+        Self { view, restrictions, config, transactions, requests }
     }
 
     /// How each wallbox stands.
@@ -129,20 +175,20 @@ impl Sessions {
     }
 
     /// A card or PIN was shown, at this wallbox or at the one that waits for it. Accepted in any state, also while
-    /// the wallbox is silent.
+    /// the wallbox is silent. At an empty wallbox it waits a minute for a car. It authorises until the car is
+    /// unplugged, or does what else the card is for.
     ///
     /// # Errors
-    /// See [`SessionError`].
+    /// See [`SessionError`]; also if no wallbox is named and several could be meant.
     pub async fn enter_card(&self, card: &str, device: Option<&DeviceId>) -> Result<DeviceId, SessionError> {
-        _ = (card, device);
-        Err(SessionError::UnknownDevice)
+        let (card, device) = (card.to_owned(), device.cloned());
+        self.ask(|done| Request::Enter { card, device, done }).await.ok_or_else(stopping)?
     }
 
     /// Whether a user of this wallbox has this id, PIN or RFID.
     #[must_use]
     pub fn is_user(&self, card: &str, device: &DeviceId) -> bool {
-        _ = (card, device);
-        false
+        cards::find(&self.config.borrow(), device, card).is_some()
     }
 
     /// Changes overrides. Accepted in any state; without a car they end at the next look.
@@ -150,25 +196,40 @@ impl Sessions {
     /// # Errors
     /// See [`SessionError`].
     pub async fn override_device(&self, device: &DeviceId, change: OverrideChange) -> Result<(), SessionError> {
-        _ = (device, change);
-        Err(SessionError::UnknownDevice)
+        let device = device.clone();
+        self.ask(|done| Request::Change { device, change, done }).await.ok_or_else(stopping)?
     }
 
     /// The estimated counter of a wallbox that counts nothing itself, in Wh; sets it if told. The answer is the
     /// reading before.
     ///
     /// # Errors
-    /// See [`SessionError`]; also for a wallbox that has a counter.
+    /// See [`SessionError`]; also for a wallbox that has a counter, and for a reading below 0.
     pub async fn soft_meter(&self, device: &DeviceId, set: Option<f64>) -> Result<f64, SessionError> {
-        _ = (device, set);
-        Err(SessionError::UnknownDevice)
+        let device = device.clone();
+        self.ask(|done| Request::SoftMeter { device, set, done }).await.ok_or_else(stopping)?
     }
 
-    /// What an outside controller wants of a wallbox from now on; `None`: nothing any more.
+    /// What an outside controller wants of a wallbox from now on; `None`: nothing any more. Ends with the process, as
+    /// such controllers repeat themselves and flash wears out.
     pub async fn outside(&self, device: &DeviceId, wish: Option<OutsideWish>) {
-        _ = (device, wish);
+        let device = device.clone();
+        self.ask(|done| Request::Outside { device, wish, done }).await;
     }
 
     /// Writes what is counted and ends.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.ask(|done| Request::Stop { done }).await;
+    }
+
+    /// `None`: the task has ended.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.requests.send(request(done)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+fn stopping() -> SessionError {
+    SessionError::Refused("the host is stopping".into())
 }

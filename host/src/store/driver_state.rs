@@ -20,8 +20,8 @@ const SCHEMA: i64 = 1;
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct StoreError {
-    path: String,
-    reason: String,
+    pub(super) path: String,
+    pub(super) reason: String,
 }
 
 /// Why a value was not read or written.

@@ -6,4 +6,4 @@ mod transactions;
 
 pub use driver_state::{DriverState, StateError, StoreError};
 pub use serial::serial;
-pub use transactions::{Transaction, TransactionFilter, Transactions};
+pub use transactions::{Change, Record, Transaction, TransactionFilter, Transactions, Waiting};

@@ -205,6 +205,40 @@ fn the_power_of_a_wallbox_is_divided_among_its_phases() {
 }
 
 #[test]
+fn a_restriction_is_the_most_or_nothing() {
+    let restricted = |restriction: Restriction| {
+        let restrictions = Restrictions::from([("E1".parse().unwrap(), restriction)]);
+        let devices = [("E1".parse().unwrap(), status(&[("current.l1", 1_000.0)], 0))].into();
+        inputs(&Snapshot { at: NOW, devices }, &config(SITE), &restrictions).chargers.remove(0).allowed
+    };
+    use crate::site::Forbidden;
+    assert_eq!(restricted(Restriction::default()), None);
+    assert_eq!(restricted(Restriction { forbidden: None, max_ma: Some(8_000) }), Some(Milliamps(8_000)));
+    let both = Restriction { forbidden: Some(Forbidden::Override), max_ma: Some(8_000) };
+    assert_eq!(restricted(both), Some(Milliamps(0)));
+}
+
+#[test]
+fn a_wallbox_without_own_currents_is_measured_by_the_meter_in_front_of_it() {
+    let text = format!("{SITE}meter = \"M2\"\n[[device]]\nid = \"M2\"\ntype = \"http-input\"\n");
+    let currents = [("current.l1", 11_000.0), ("current.l2", 0.0), ("current.l3", -3_000.0)];
+    let measured = |own: &[(&str, f64)], meter: DeviceStatus, text: &str| {
+        let site = site_of(text, vec![("E1", status(own, 0)), ("M2", meter)]);
+        site.chargers[0].measured.map(|sample| sample.current.map(|ma| ma.unwrap().0).0)
+    };
+    // The meter's L1 is the circuit's, whatever the order of the wallbox's conductors.
+    let power = [("power.total", 6_900.0)];
+    assert_eq!(measured(&power, status(&currents, 1_000), &text), Some([11_000, 0, 3_000]));
+    let own = [("current.l1", 7_000.0), ("current.l2", 8_000.0), ("current.l3", 9_000.0)];
+    assert_eq!(measured(&own, status(&currents, 1_000), &text), Some([9_000, 7_000, 8_000]));
+    // What the meter said long ago says nothing now.
+    assert_eq!(measured(&power, status(&currents, 10_001), &text), Some([10_000; 3]));
+    assert_eq!(measured(&[("energy.session", 1.0)], status(&currents, 10_001), &text), None);
+    let off = format!("{text}enabled = false\n");
+    assert_eq!(measured(&power, status(&currents, 1_000), &off), Some([10_000; 3]));
+}
+
+#[test]
 fn age_and_not_the_last_exchange_decides_whether_a_wallbox_answers() {
     let mut failing = status(&[("current.l1", 1_000.0)], 9_000);
     failing.health = Health::Offline("timed out".into());

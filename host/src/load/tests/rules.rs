@@ -190,6 +190,40 @@ fn a_cable_limits_and_too_thin_a_cable_stops() {
 }
 
 #[test]
+fn what_somebody_forbids_is_paused_at_once_and_frees_only_what_has_gone_down() {
+    let mut two = Loop::new(20, vec![car(), waiting(2, "main", &Phase::ALL, 16)]);
+    two.run(60);
+    assert_eq!([two.granted(0), two.granted(1)], [10_000, 10_000]);
+    two.site.chargers[0].allowed = Some(Milliamps(0));
+    (two.accepts, two.draws) = (false, |_| 10_000);
+    two.run(1);
+    assert_eq!((two.granted(0), two.reason(0)), (0, &Reason::Forbidden));
+    assert_eq!(two.sent.last(), Some(&(61_000, 0, 0, OrderKind::Reduce)));
+    // It has not obeyed: what it may still draw is not given to the other one.
+    two.run(9);
+    assert_eq!((two.plan.chargers[&evse(1)].counted, two.granted(1)), (PerPhase::all(Milliamps(10_000)), 10_000));
+    (two.accepts, two.draws) = (true, |told| told);
+    two.run(60);
+    assert_eq!([two.granted(0), two.granted(1)], [0, 16_000]);
+    two.site.chargers[0].allowed = None;
+    two.run(90);
+    assert_eq!([two.granted(0), two.granted(1)], [10_000, 10_000]);
+}
+
+#[test]
+fn what_somebody_allows_is_the_most_and_less_than_the_minimum_is_nothing() {
+    let mut one = Loop::new(35, vec![car()]);
+    one.site.chargers[0].allowed = Some(Milliamps(8_500));
+    one.run(40);
+    assert_eq!((one.granted(0), one.reason(0)), (8_500, &Reason::Restricted));
+    one.site.chargers[0].allowed = Some(Milliamps(5_999));
+    one.run(1);
+    assert_eq!((one.granted(0), one.reason(0)), (0, &Reason::Forbidden));
+    // When nobody manages any more, it stays forbidden.
+    assert_eq!(minimums(&one.state, &one.site, Moment(one.now)), [(evse(1), Milliamps(0))]);
+}
+
+#[test]
 fn without_a_vehicle_nothing_is_reserved() {
     let mut empty = car();
     empty.connector = Connector::Available;

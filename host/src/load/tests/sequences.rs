@@ -47,6 +47,8 @@ struct Event {
     silent: usize,
     state: Connector,
     limit_percent: i64,
+    /// Who is restricted, and to what in mA; 0 forbids.
+    restricted: Option<(usize, i64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,14 +99,18 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     let house = prop::array::uniform3(-10_000..=30_000_i64);
     let limit = prop::sample::select(vec![100_i64, 100, 100, 100, 80, 50]);
-    (200..8_000_u64, house, prop::bool::weighted(0.1), 0..20_usize, prop::sample::select(states), limit).prop_map(
-        |(elapsed_ms, house, meter_silent, silent, state, limit_percent)| Event {
+    let allowed = prop::sample::select(vec![0_i64, 0, 5_999, 8_000, 13_000]);
+    let restricted = prop::option::of((0..5_usize, allowed));
+    let world = (prop::bool::weighted(0.1), 0..20_usize, prop::sample::select(states), limit, restricted);
+    (200..8_000_u64, house, world).prop_map(
+        |(elapsed_ms, house, (meter_silent, silent, state, limit_percent, restricted))| Event {
             elapsed_ms,
             house,
             meter_silent,
             silent,
             state,
             limit_percent,
+            restricted,
         },
     )
 }
@@ -179,6 +185,7 @@ fn build(history: &History, event: &Event, world: &World, now: Moment) -> Site {
         for circuit in [0, home].into_iter().take(if home == 0 { 1 } else { 2 }) {
             draw[circuit] = PerPhase::from_fn(|phase| draw[circuit][phase] + drawn[phase]);
         }
+        charger.allowed = event.restricted.filter(|(who, _)| *who == number).map(|(_, ma)| Milliamps(ma));
         charger.reachable = event.silent != number;
         if charger.reachable {
             charger.connector = event.state;
@@ -245,6 +252,10 @@ fn check_values(site: &Site, after: &Plan) -> Result<(), TestCaseError> {
         let granted = after.chargers[&charger.id].granted;
         prop_assert!(granted.0 == 0 || (charger.min..=charger.max).contains(&granted), "{granted} {charger:?}");
         prop_assert_eq!(granted.0 % charger.step.0, 0);
+        if let Some(allowed) = charger.allowed {
+            prop_assert!(granted <= allowed, "{granted} of {allowed} for {charger:?}");
+            prop_assert!(allowed >= charger.min || granted.0 == 0);
+        }
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ use crate::control::{self, ControlHandle};
 use crate::device::http_input::Feeds;
 use crate::device::installed::Services;
 use crate::device::manager::{Devices, DevicesParts};
-use crate::modbus_server::{ModbusServer, ServerParts};
+use crate::modbus_server::{ModbusServer, RegisterParts, Registers};
 use crate::plugin::Registry;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::session::{SessionParts, Sessions};
@@ -98,7 +98,8 @@ impl App {
         let board = Board::default();
         let feeds = Feeds::default();
         let driver_state = DriverState::open(state.path())?;
-        let services = Services { wires: Arc::new(transports.clone()), state: driver_state, clock, log_tap: None };
+        let wires = Arc::new(transports.clone());
+        let services = Services { wires, state: driver_state.clone(), clock, log_tap: None };
         let parts = DevicesParts {
             registry: Arc::clone(&registry),
             plugin_dirs: plugin_dirs.clone(),
@@ -121,6 +122,9 @@ impl App {
         let restrictions = sessions.restrictions();
         let control = control::spawn(board.clone(), commands.clone(), clock, config.clone(), restrictions);
         let source = SiteSource::new(board, config, control.plan(), sessions.view(), clock, serial);
+        let register_parts =
+            RegisterParts { source: source.clone(), sessions: sessions.clone(), commands, state: driver_state };
+        let registers = Registers::start(register_parts);
         let (settings, requests) = Settings::channel();
         let api = Api {
             source: source.clone(),
@@ -130,11 +134,11 @@ impl App {
             devices: devices.clone(),
             transports: transports.clone(),
             changes: Arc::default(),
+            registers: registers.clone(),
         };
         let web = Web::start(listener, WebState { api: api.clone(), state_dir: state.path().to_owned() });
         let contract = mqtt::spawn(api.clone());
-        let server_parts = ServerParts { source: source.clone(), sessions: sessions.clone(), commands };
-        let modbus_server = ModbusServer::start(server_parts);
+        let modbus_server = ModbusServer::start(registers);
         let followers = reload::Followers {
             registry,
             transports: transports.clone(),
@@ -199,6 +203,12 @@ impl App {
     #[must_use]
     pub fn buses(&self) -> Vec<BusStatus> {
         self.transports.buses()
+    }
+
+    /// Where the Modbus server listens: for the wallbox and for the two meters.
+    #[must_use]
+    pub fn modbus_addresses(&self) -> watch::Receiver<[Option<SocketAddr>; 3]> {
+        self.modbus_server.addresses()
     }
 
     /// The brokers in use.

@@ -54,7 +54,7 @@ impl DeviceObject<'_> {
     }
 
     /// The newest value, however old; `com_err` stands beside it.
-    fn value(&self, name: &str) -> Option<f64> {
+    pub(super) fn value(&self, name: &str) -> Option<f64> {
         self.status?.values.get(name).map(|measured| measured.value)
     }
 
@@ -124,7 +124,7 @@ impl DeviceObject<'_> {
     }
 
     /// 1 waiting, 2 car present, 3 charging, 4 charging with ventilation, 5 error, 6 offline.
-    fn state(&self) -> u8 {
+    pub(super) fn state(&self) -> u8 {
         if self.com_err() || !self.device.enabled {
             return 6;
         }
@@ -147,9 +147,14 @@ impl DeviceObject<'_> {
         self.status.and_then(|status| status.commanded).map_or(-1, |commanded| commanded.value.into())
     }
 
-    fn charging_enabled(&self) -> bool {
+    pub(super) fn charging_enabled(&self) -> bool {
         let reported = self.value(quantities::CHARGING_ENABLED).map(|enabled| enabled != 0.0);
         reported.or(self.status.and_then(|status| status.enable_ordered)).unwrap_or(true)
+    }
+
+    /// The current it was told last, in mA.
+    pub(super) fn told_ma(&self) -> Option<f64> {
+        self.status.and_then(|status| status.commanded).map(|commanded| commanded.value.into())
     }
 
     /// Told not to charge although a car may be there.

@@ -8,6 +8,7 @@ mod device;
 pub mod mqtt;
 mod number;
 mod params;
+pub mod registers;
 mod source;
 pub mod topics;
 mod variables;

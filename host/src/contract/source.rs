@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::control::PlanView;
 use crate::load::CircuitId;
 use crate::session::SessionView;
-use crate::site::{Board, Clock};
+use crate::site::{Board, Clock, DeviceId, Snapshot};
 
 use super::SiteView;
 
@@ -50,9 +50,26 @@ impl SiteSource {
     /// Everything at this moment.
     #[must_use]
     pub fn view(&self) -> SiteView {
+        self.with(self.board.snapshot(self.clock.now()))
+    }
+
+    /// Everything at this moment but all devices except one and the meter in front of it: for who asks often.
+    #[must_use]
+    pub fn view_of(&self, id: &DeviceId) -> SiteView {
+        let at = self.clock.now();
+        let meter = {
+            let config = self.config.borrow();
+            config.devices.iter().find(|device| device.id == *id).and_then(|device| device.meter.clone())
+        };
+        let wanted = std::iter::once(id.clone()).chain(meter);
+        let devices = wanted.filter_map(|id| self.board.device(&id).map(|status| (id, status))).collect();
+        self.with(Snapshot { at, devices })
+    }
+
+    fn with(&self, snapshot: Snapshot) -> SiteView {
         SiteView {
             config: Arc::clone(&self.config.borrow()),
-            snapshot: self.board.snapshot(self.clock.now()),
+            snapshot,
             plan: Arc::clone(&self.plan.borrow()),
             sessions: Arc::clone(&self.sessions.borrow()),
             serial: Arc::clone(&self.serial),

@@ -8,11 +8,15 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::Endpoint;
 use super::http::{HttpEndpoint, new_client};
 use super::modbus::{Bus, BusStatus, ModbusEndpoint, Wire};
 use super::mqtt::{self, BrokerStatus, MqttConnection, MqttEndpoint};
+<<<<<<< HEAD
 use crate::config::{BrokerRef, BrokerTls, BrokerUrl, EndpointConfig, EndpointUrl};
+=======
+use super::{Endpoint, Modbus};
+use crate::config::{BrokerRef, BrokerUrl, EndpointConfig, EndpointUrl};
+>>>>>>> 2b64b24 (The register map of a Power Brain wallbox: a Modbus server, cmd=modbus, modbus_get and modbus_set)
 use crate::site::{Clock, DeviceId};
 
 /// How long a wire outlives its last user.
@@ -177,6 +181,14 @@ impl Transports {
         let held = broker.user.upgrade().unwrap_or_else(|| user(&self.inner, Used::Broker(url.clone())));
         broker.user = Arc::downgrade(&held);
         MqttConnection::new(broker.shared.clone(), held)
+    }
+
+    /// A unit on a Modbus bus for whoever is no device, on the same connection and in the same queue as the devices
+    /// on that bus. `None`: this is no Modbus address. Opens nothing yet.
+    #[must_use]
+    pub fn modbus(&self, cfg: &EndpointConfig) -> Option<Arc<dyn Modbus>> {
+        let (bus, user) = self.bus(Wire::of(&cfg.url, None)?);
+        Some(Arc::new(ModbusEndpoint::new(bus, user, cfg.unit.unwrap_or(1), cfg, "")))
     }
 
     fn bus(&self, wire: Wire) -> (Arc<Bus>, Arc<dyn Send + Sync>) {

@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::config::{Settings, SettingsError};
 use crate::device::Devices;
 use crate::device::http_input::Feeds;
+use crate::modbus_server::Registers;
 use crate::session::Sessions;
 use crate::transport::Transports;
 
@@ -52,6 +53,8 @@ pub struct Api {
     pub transports: Transports,
     /// Held by a command that reads the configuration and then changes it, so that two do not undo each other.
     pub changes: Arc<tokio::sync::Mutex<()>>,
+    /// The registers of our own devices (`modbus`).
+    pub registers: Registers,
 }
 
 /// Who calls.

@@ -11,12 +11,8 @@ use tokio::task::JoinHandle;
 use super::http::{HttpEndpoint, new_client};
 use super::modbus::{Bus, BusStatus, ModbusEndpoint, Wire};
 use super::mqtt::{self, BrokerStatus, MqttConnection, MqttEndpoint};
-<<<<<<< HEAD
-use crate::config::{BrokerRef, BrokerTls, BrokerUrl, EndpointConfig, EndpointUrl};
-=======
 use super::{Endpoint, Modbus};
-use crate::config::{BrokerRef, BrokerUrl, EndpointConfig, EndpointUrl};
->>>>>>> 2b64b24 (The register map of a Power Brain wallbox: a Modbus server, cmd=modbus, modbus_get and modbus_set)
+use crate::config::{BrokerRef, BrokerTls, BrokerUrl, EndpointConfig, EndpointUrl};
 use crate::site::{Clock, DeviceId};
 
 /// How long a wire outlives its last user.

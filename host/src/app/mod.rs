@@ -22,6 +22,7 @@ pub use files::{StateDir, plugin_folders};
 use crate::config::{self, BrokerUrl, Config, DefaultBroker, Override, Settings};
 use crate::contract::api::Api;
 use crate::contract::mqtt::{self, ContractMqtt};
+use crate::contract::ta_log::{self, TaLog};
 use crate::contract::{SiteSource, SiteView};
 use crate::control::{self, ControlHandle};
 use crate::device::http_input::Feeds;
@@ -63,6 +64,7 @@ pub struct App {
     control: ControlHandle,
     contract: ContractMqtt,
     sessions: Sessions,
+    ta_log: TaLog,
     modbus_server: ModbusServer,
     web: Web,
     reload: reload::Reload,
@@ -138,6 +140,8 @@ impl App {
         };
         let web = Web::start(listener, WebState { api: api.clone(), state_dir: state.path().to_owned() });
         let contract = mqtt::spawn(api.clone());
+        let (transactions, serial) = (sessions.transactions().clone(), Arc::clone(&source.serial));
+        let ta_log = ta_log::spawn(transactions, source.config.clone(), transports.clone(), serial);
         let modbus_server = ModbusServer::start(registers);
         let followers = reload::Followers {
             registry,
@@ -156,6 +160,7 @@ impl App {
             control,
             contract,
             sessions,
+            ta_log,
             modbus_server,
             web,
             reload,
@@ -225,6 +230,8 @@ impl App {
         self.contract.end_control().await;
         self.sessions.shutdown().await;
         self.devices.shutdown().await;
+        // What the broker has not acknowledged by now is sent at the next start.
+        drop(self.ta_log);
         self.contract.shutdown().await;
         self.web.stop().await;
         self.transports.shutdown().await;

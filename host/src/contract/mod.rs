@@ -10,6 +10,7 @@ mod number;
 mod params;
 pub mod registers;
 mod source;
+pub mod ta_log;
 pub mod topics;
 mod variables;
 

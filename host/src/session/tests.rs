@@ -1,5 +1,6 @@
 //! Sessions without wires, clocks and disks: what is said about wallboxes goes in, what is written and shown comes out.
 
+mod actor;
 mod cards;
 mod running;
 mod sequences;

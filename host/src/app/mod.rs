@@ -1,9 +1,12 @@
 //! The daemon: puts the parts together in the order in which they need each other, keeps them in step with the
 //! configuration file and the plugin folders, and takes them apart again. Decides nothing else.
 
+mod applier;
 mod check;
 mod files;
+mod keeper;
 mod reload;
+mod schedule;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -80,7 +83,7 @@ impl App {
     /// # Errors
     /// [`config::ConfigErrors`] (downcast it for the exit code), a state directory or a port that cannot be used.
     pub async fn start(options: &Options) -> anyhow::Result<App> {
-        let config = config::load(&options.config, &options.overrides)?;
+        let (text, config) = config::load_text(&options.config, &options.overrides)?;
         let listen = config.http.listen;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("http.listen: cannot listen on {listen}"))?;
@@ -149,7 +152,7 @@ impl App {
             devices: devices.clone(),
             config: config_sender,
         };
-        let reload = reload::start(options, &plugin_dirs, followers, requests).await;
+        let reload = reload::start(options, &plugin_dirs, followers, text, requests).await;
         Ok(App {
             address,
             plugin_dirs,
@@ -222,9 +225,10 @@ impl App {
         self.transports.brokers()
     }
 
-    /// Ends control as `load.disable_policy` says, closes the devices, says goodbye to brokers and clients.
+    /// Writes what has changed, ends control as `load.disable_policy` says, closes the devices, says goodbye to
+    /// brokers and clients.
     pub async fn stop(mut self) {
-        drop(self.reload);
+        self.reload.stop().await;
         drop(self.modbus_server);
         self.control.shutdown().await;
         self.contract.end_control().await;

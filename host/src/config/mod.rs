@@ -5,7 +5,9 @@
 //! own.
 
 mod device;
+pub(crate) mod edit;
 mod error;
+pub(crate) mod file;
 mod mqtt;
 mod parse;
 pub(crate) mod reader;
@@ -21,46 +23,29 @@ use std::path::Path;
 pub use error::{ConfigError, ConfigErrors};
 pub use parse::parse;
 pub use services::{is_card_number, variable_name};
-pub(crate) use settings::Request;
 pub use settings::{Edit, Settings, SettingsError, Volatile};
+pub(crate) use settings::{Request, Requests, Writes};
 pub use tree::{BadOverride, Override};
 pub use types::*;
 pub use url::BadUrl;
 pub(crate) use url::percent_decode;
-pub use watch::{ConfigEvent, ConfigWatch, watch};
-
-/// A configuration larger than this is no configuration.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+pub use watch::{ConfigWatch, watch};
 
 /// Reads and checks the file, with `overrides` laid over it.
 ///
 /// # Errors
 /// All mistakes together; one without a line if the file cannot be read.
 pub fn load(path: &Path, overrides: &[Override]) -> Result<Config, ConfigErrors> {
-    let name = path.display().to_string();
-    let text = read(path)
-        .map_err(|message| ConfigErrors(vec![ConfigError { place: name.clone(), key: String::new(), message }]))?;
-    parse(&name, &text, overrides)
+    load_text(path, overrides).map(|(_, config)| config)
 }
 
-/// The text of the file, or the sentence why there is none.
-fn read(path: &Path) -> Result<String, String> {
-    use std::io::Read as _;
-    let cannot = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file; --config PATH names another".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE_BYTES) {
-        return Err(format!("is larger than {MAX_FILE_BYTES} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let before = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
-        let line = 1 + before.filter(|byte| **byte == b'\n').count();
-        format!("line {line} is no UTF-8 text")
-    })
+/// As [`load`]; also the text it was read from.
+pub(crate) fn load_text(path: &Path, overrides: &[Override]) -> Result<(String, Config), ConfigErrors> {
+    let name = path.display().to_string();
+    let text = file::read(path)
+        .map_err(|message| ConfigErrors(vec![ConfigError { place: name.clone(), key: String::new(), message }]))?;
+    let config = parse(&name, &text, overrides)?;
+    Ok((text, config))
 }
 
 impl Config {

@@ -1,12 +1,15 @@
 //! How the rest of the host changes the configuration: edits of the one human-owned file, and what is in force until
 //! the next start and never written. Who applies them is `app::reload`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::ConfigErrors;
 
 /// One change of the file. Lists of tables are addressed by id, as in `--set`: `device.E1.max_ma`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Edit {
     /// Gives a key a value; missing tables are created, missing entries of lists are not.
     Set {
@@ -34,6 +37,13 @@ pub enum Edit {
         /// Its id.
         id: String,
     },
+}
+
+impl std::fmt::Debug for Edit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values are hashes and PINs, and debug output ends up in logs.
+        write!(f, "Edit({})", super::edit::key_of(self))
+    }
 }
 
 /// A change that is in force at once, ends with the process and is never written.
@@ -75,13 +85,41 @@ pub(crate) struct Request {
 #[derive(Clone, Debug)]
 pub struct Settings {
     requests: mpsc::Sender<Request>,
+    writes: Writes,
+}
+
+/// How often the file was written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Writes(Arc<AtomicU64>);
+
+impl Writes {
+    pub fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The other end of [`Settings`].
+pub(crate) struct Requests {
+    pub requests: mpsc::Receiver<Request>,
+    pub writes: Writes,
 }
 
 impl Settings {
     /// The handle, and where its requests arrive.
-    pub(crate) fn channel() -> (Self, mpsc::Receiver<Request>) {
-        let (requests, receiver) = mpsc::channel(64);
-        (Self { requests }, receiver)
+    pub(crate) fn channel() -> (Self, Requests) {
+        let (sender, requests) = mpsc::channel(64);
+        let writes = Writes::default();
+        (Self { requests: sender, writes: writes.clone() }, Requests { requests, writes })
+    }
+
+    /// How often the file was written since the start: flash memory wears out.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.writes.get()
     }
 
     /// Makes the changes, all or none. They are in force when this returns; the file is written soon after.

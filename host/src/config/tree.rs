@@ -169,6 +169,13 @@ impl FromStr for Override {
     }
 }
 
+impl Override {
+    /// Whether it speaks about this key, about a table the key is in, or about something in it.
+    pub(crate) fn covers(&self, key: &[String]) -> bool {
+        super::edit::overlap(&self.path, key)
+    }
+}
+
 impl fmt::Display for Override {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--set {}", shorten(&self.text))

@@ -1,5 +1,4 @@
-//! Watches the file and reads it again when it changes. Tells what came of it; what is done about it is the
-//! application's business. Never writes.
+//! Watches the file and tells that somebody may have changed it. Reads and writes nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,21 +6,10 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::{Notify, mpsc};
-
-use super::{Config, ConfigErrors, Override};
+use tokio::sync::Notify;
 
 /// An editor writes a file in several steps; what follows this soon belongs together.
 const COLLECT: Duration = Duration::from_millis(200);
-
-/// What a change of the file led to.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ConfigEvent {
-    /// The file is well and says something else than before (or is well again).
-    Changed(Box<Config>),
-    /// The file is not well; the running configuration stays.
-    Broken(ConfigErrors),
-}
 
 /// A running watch; ends when dropped.
 #[derive(Debug)]
@@ -36,17 +24,12 @@ impl Drop for ConfigWatch {
     }
 }
 
-/// Watches the file at `path` from now on. `current` is the configuration that runs: what differs from it is told,
-/// also if the file changed between its reading and this call. Overrides stay in force.
+/// Watches the file at `path` from now on. `changed` is told after each change of it or of its folder, and once at the
+/// start, because the file may have changed since it was read.
 ///
 /// # Errors
 /// If the system cannot watch the folder (no such folder, too many watches).
-pub fn watch(
-    path: &Path,
-    overrides: Vec<Override>,
-    current: Config,
-    events: mpsc::Sender<ConfigEvent>,
-) -> Result<ConfigWatch, notify::Error> {
+pub fn watch(path: &Path, changed: Arc<Notify>) -> Result<ConfigWatch, notify::Error> {
     let stirred = Arc::new(Notify::new());
     let stir = Arc::clone(&stirred);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -59,7 +42,19 @@ pub fn watch(
         watcher.watch(&folder, RecursiveMode::NonRecursive)?;
     }
     stirred.notify_one();
-    let task = tokio::spawn(follow(path.to_owned(), overrides, current, stirred, events));
+    let task = tokio::spawn(async move {
+        loop {
+            stirred.notified().await;
+            tokio::time::sleep(COLLECT).await;
+            // Whoever looks now sees what came meanwhile as well.
+            tokio::select! {
+                biased;
+                () = stirred.notified() => {}
+                () = std::future::ready(()) => {}
+            }
+            changed.notify_one();
+        }
+    });
     Ok(ConfigWatch { _watcher: watcher, task })
 }
 
@@ -84,35 +79,6 @@ fn folders(path: &Path) -> Vec<PathBuf> {
     std::iter::once(own).chain(linked).collect()
 }
 
-async fn follow(
-    path: PathBuf,
-    overrides: Vec<Override>,
-    current: Config,
-    stirred: Arc<Notify>,
-    events: mpsc::Sender<ConfigEvent>,
-) {
-    let mut known = ConfigEvent::Changed(Box::new(current));
-    loop {
-        stirred.notified().await;
-        tokio::time::sleep(COLLECT).await;
-        let (path, overrides) = (path.clone(), overrides.clone());
-        let read = tokio::task::spawn_blocking(move || super::load(&path, &overrides)).await;
-        let new = match read {
-            Ok(Ok(config)) => ConfigEvent::Changed(Box::new(config)),
-            Ok(Err(errors)) => ConfigEvent::Broken(errors),
-            // The runtime is shutting down.
-            Err(_) => return,
-        };
-        if new == known {
-            continue;
-        }
-        known = new.clone();
-        if events.send(new).await.is_err() {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,96 +86,63 @@ mod tests {
     struct Watched {
         _folder: tempfile::TempDir,
         file: PathBuf,
-        events: mpsc::Receiver<ConfigEvent>,
+        changed: Arc<Notify>,
         _watch: ConfigWatch,
     }
 
     impl Watched {
-        /// A file that is watched, with `running` as the configuration in force.
-        fn start(on_disk: &str, running: &str, set: &[&str]) -> Self {
+        /// A file that is watched; the word at the start has been heard.
+        async fn start() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("ladekern.toml");
-            std::fs::write(&file, on_disk).unwrap();
-            let overrides: Vec<Override> = set.iter().map(|set| set.parse().unwrap()).collect();
-            let current = super::super::parse("f", running, &overrides).unwrap();
-            let (sender, events) = mpsc::channel(8);
-            let watch = watch(&file, overrides, current, sender).unwrap();
-            Self { _folder: folder, file, events, _watch: watch }
+            std::fs::write(&file, "a").unwrap();
+            let changed = Arc::new(Notify::new());
+            let watch = watch(&file, Arc::clone(&changed)).unwrap();
+            let watched = Self { _folder: folder, file, changed, _watch: watch };
+            watched.told().await;
+            watched
         }
 
-        async fn next(&mut self) -> ConfigEvent {
-            tokio::time::timeout(Duration::from_secs(20), self.events.recv()).await.unwrap().unwrap()
-        }
-
-        async fn title(&mut self) -> String {
-            match self.next().await {
-                ConfigEvent::Changed(config) => config.site.title,
-                ConfigEvent::Broken(errors) => panic!("{errors}"),
-            }
+        async fn told(&self) {
+            tokio::time::timeout(Duration::from_secs(20), self.changed.notified()).await.unwrap();
         }
     }
 
-    const A: &str = "[site]\ntitle = \"a\"\n";
-    const B: &str = "[site]\ntitle = \"b\"\n";
-
     #[tokio::test]
-    async fn a_written_file_is_read_again_and_a_broken_one_told() {
-        let mut watched = Watched::start(A, A, &[]);
-        std::fs::write(&watched.file, B).unwrap();
-        assert_eq!(watched.title().await, "b");
-        std::fs::write(&watched.file, "[site]\ntitle = 7\n").unwrap();
-        let ConfigEvent::Broken(errors) = watched.next().await else { panic!("a number is no title") };
-        assert!(errors.to_string().contains("ladekern.toml:2: site.title"), "{errors}");
-        // The same as before the mistake: told all the same, because it ends the mistake.
-        std::fs::write(&watched.file, B).unwrap();
-        assert_eq!(watched.title().await, "b");
+    async fn changes_are_told_and_reading_is_none() {
+        let watched = Watched::start().await;
+        std::fs::write(&watched.file, "b").unwrap();
+        watched.told().await;
+        std::fs::read_to_string(&watched.file).unwrap();
+        let nothing = tokio::time::timeout(COLLECT * 3, watched.changed.notified()).await;
+        assert!(nothing.is_err());
     }
 
     #[tokio::test]
     async fn editors_that_replace_the_file_are_followed() {
-        let mut watched = Watched::start(A, A, &[]);
-        for title in ["b", "c"] {
+        let watched = Watched::start().await;
+        for text in ["b", "c"] {
             let beside = watched.file.with_extension("tmp");
-            std::fs::write(&beside, format!("[site]\ntitle = \"{title}\"\n")).unwrap();
+            std::fs::write(&beside, text).unwrap();
             std::fs::rename(&beside, &watched.file).unwrap();
-            assert_eq!(watched.title().await, title);
+            watched.told().await;
         }
         std::fs::remove_file(&watched.file).unwrap();
-        assert!(matches!(watched.next().await, ConfigEvent::Broken(_)));
-        std::fs::write(&watched.file, A).unwrap();
-        assert_eq!(watched.title().await, "a");
-    }
-
-    #[tokio::test]
-    async fn what_changed_before_the_watch_began_is_told() {
-        assert_eq!(Watched::start(B, A, &[]).title().await, "b");
-    }
-
-    #[tokio::test]
-    async fn overrides_stay_in_force_and_what_says_the_same_is_no_change() {
-        let mut watched = Watched::start(A, A, &["site.title=set"]);
-        std::fs::write(&watched.file, B).unwrap();
-        std::fs::write(watched.file.with_file_name("other"), "x").unwrap();
-        let nothing = tokio::time::timeout(COLLECT * 3, watched.events.recv()).await;
-        assert!(nothing.is_err(), "{nothing:?}");
-        std::fs::write(&watched.file, format!("# a comment\n{B}desc = \"new\"\n")).unwrap();
-        let ConfigEvent::Changed(config) = watched.next().await else { panic!("the file is well") };
-        assert_eq!((config.site.title.as_str(), config.site.desc.as_str()), ("set", "new"));
-        assert!(watched.events.try_recv().is_err());
+        watched.told().await;
+        std::fs::write(&watched.file, "d").unwrap();
+        watched.told().await;
     }
 
     #[tokio::test]
     async fn a_link_is_followed_to_its_file() {
-        let target = tempfile::tempdir().unwrap();
-        let real = target.path().join("real.toml");
-        std::fs::write(&real, A).unwrap();
+        let watched = Watched::start().await;
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("ladekern.toml");
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        let (sender, mut events) = mpsc::channel(8);
-        let _watch = watch(&link, Vec::new(), super::super::parse("f", A, &[]).unwrap(), sender).unwrap();
-        std::fs::write(&real, B).unwrap();
-        let event = tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap().unwrap();
-        assert!(matches!(event, ConfigEvent::Changed(config) if config.site.title == "b"));
+        std::os::unix::fs::symlink(&watched.file, &link).unwrap();
+        let changed = Arc::new(Notify::new());
+        let _watch = watch(&link, Arc::clone(&changed)).unwrap();
+        changed.notified().await;
+        std::fs::write(&watched.file, "b").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), changed.notified()).await.unwrap();
     }
 }

@@ -4,6 +4,7 @@ use super::{Options, plugin_folders};
 use crate::config::{self, Config, ConfigErrors, HTTP_INPUT};
 use crate::plugin::{self, Registry};
 use crate::runtime::{Runtime, RuntimeOptions};
+use crate::web;
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,9 @@ pub async fn check(options: &Options) -> anyhow::Result<Report> {
             return Ok(report);
         }
     };
+    if let Some(Err(error)) = web::Tls::named(&config) {
+        report.errors.push(error.to_string());
+    }
     registry.allow_wasi_sizes(config.devices.iter().any(|device| device.wasi));
     let folders = plugin_folders(Some(&options.config), &options.plugins);
     report.notes.extend(folders.iter().filter(|folder| folder.is_dir()).map(|f| format!("plugins in {}", f.display())));

@@ -38,7 +38,7 @@ use crate::session::{SessionParts, Sessions};
 use crate::site::{Board, Clock};
 use crate::store::{DriverState, Transactions, serial};
 use crate::transport::{BrokerStatus, BusStatus, EmbeddedBroker, Transports};
-use crate::web::{self, WebState};
+use crate::web::{self, Tls, TlsError, WebState};
 
 /// Exit code of a program whose configuration cannot be used (`EX_USAGE` of sysexits).
 pub const EXIT_CONFIG: u8 = 64;
@@ -90,6 +90,10 @@ impl App {
         let address = listener.local_addr()?;
         let broker = start_broker(&config).await?;
         let state = StateDir::open(options)?;
+        let tls = Tls::load(&config, state.path()).map_err(|error| match error {
+            TlsError::Named(error) => anyhow::Error::new(config::ConfigErrors(vec![error])),
+            other => other.into(),
+        })?;
         let clock = Clock::start();
         let serial: Arc<str> =
             serial(state.path()).with_context(|| format!("the serial number in {}", state.path().display()))?.into();
@@ -141,7 +145,7 @@ impl App {
             changes: Arc::default(),
             registers: registers.clone(),
         };
-        let web = Web::start(listener, WebState { api: api.clone(), state_dir: state.path().to_owned() });
+        let web = Web::start(listener, WebState { api: api.clone(), tls });
         let contract = mqtt::spawn(api.clone());
         let (transactions, serial) = (sessions.transactions().clone(), Arc::clone(&source.serial));
         let ta_log = ta_log::spawn(transactions, source.config.clone(), transports.clone(), serial);

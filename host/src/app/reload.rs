@@ -366,6 +366,9 @@ fn needs_restart(running: &Config, changed: &Config) -> Vec<&'static str> {
     if running.http.listen != changed.http.listen {
         keys.push("http.listen");
     }
+    if running.http.tls != changed.http.tls {
+        keys.push("http.tls_cert, http.tls_key");
+    }
     if embedded(running) != embedded(changed) {
         keys.push("mqtt.broker = \"embedded\"");
     } else if embedded(running) && running.mqtt.embedded_listen != changed.mqtt.embedded_listen {
@@ -383,12 +386,14 @@ mod tests {
     }
 
     #[test]
-    fn only_ports_need_a_restart() {
+    fn only_ports_and_certificates_need_a_restart() {
         let running = config("[mqtt]\nbroker = \"embedded\"");
         let check = |text: &str, keys: &[&str]| assert_eq!(needs_restart(&running, &config(text)), keys, "{text}");
         check("[mqtt]\nbroker = \"embedded\"\n[site]\ntitle = \"x\"\n[load]\nmode = \"observe\"", &[]);
         check("[mqtt]\nbroker = \"embedded\"\nembedded_listen = \"127.0.0.1:9\"", &["mqtt.embedded_listen"]);
         check("[http]\nlisten = \"127.0.0.1:9\"\n[mqtt]\nbroker = \"embedded\"", &["http.listen"]);
+        let tls = "[http]\ntls_cert = \"a\"\ntls_key = \"b\"\n[mqtt]\nbroker = \"embedded\"";
+        check(tls, &["http.tls_cert, http.tls_key"]);
         check("[mqtt]\nbroker = \"mqtt://x\"", &["mqtt.broker = \"embedded\""]);
     }
 }

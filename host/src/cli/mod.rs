@@ -1,4 +1,4 @@
-//! The command line: `ladekern run | check | demo | sim | decode | plugin`. Parses arguments, sets logging up,
+//! The command line: `ladekern run | check | demo | sim | decode | password | plugin`. Parses arguments, sets logging up,
 //! hands over; the work is done elsewhere.
 
 /// Prints a line. Unlike `println!` it does not panic when nobody reads any more (`ladekern demo | head`): that must
@@ -22,6 +22,7 @@ mod check;
 mod decode;
 mod demo;
 mod inspect;
+mod password;
 mod rows;
 mod run;
 mod sim;
@@ -57,6 +58,8 @@ enum Command {
     Sim(sim::SimArgs),
     /// Decode one recorded payload with a plugin or a built-in type.
     Decode(decode::DecodeArgs),
+    /// Make the line of the configuration that sets the admin password, which is read from the terminal or the input.
+    Password,
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(inspect::PluginCommand),
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::Password => password::run(),
         Command::Plugin(command) => inspect::run(&command),
     };
     done.unwrap_or_else(|error| {

@@ -85,6 +85,6 @@ fn row(html: &mut String, view: &SiteView, device: &crate::config::DeviceConfig)
 }
 
 /// Names and messages of devices come from outside.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

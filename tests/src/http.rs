@@ -54,6 +54,22 @@ pub async fn post(addr: SocketAddr, path: &str, body: &str) -> anyhow::Result<An
     .await
 }
 
+/// Any method, with further header lines that each end with `\r\n`.
+///
+/// # Errors
+/// As [`get`].
+pub async fn request(addr: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> anyhow::Result<Answer> {
+    let length = body.len();
+    send(
+        addr,
+        &format!(
+            "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\
+             Content-Length: {length}\r\n\r\n{body}"
+        ),
+    )
+    .await
+}
+
 async fn send(addr: SocketAddr, request: &str) -> anyhow::Result<Answer> {
     let exchange = async {
         let mut stream = TcpStream::connect(addr).await?;

@@ -2,7 +2,7 @@
 //! people is `docs/security.md`; contract rule B24.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use argon2::password_hash::rand_core::{OsRng, RngCore as _};
@@ -22,6 +22,10 @@ use super::{cross_site, error};
 const CHECKS: usize = 2;
 /// How long a password waits for its turn.
 const CHECK_TIME: Duration = Duration::from_secs(5);
+/// Wrong passwords that cost an address nothing, and the longest wait for one that goes on.
+const WRONG_PASSWORDS: (u32, Duration) = (5, Duration::from_secs(300));
+/// The same for cards and PINs.
+const WRONG_CARDS: (u32, Duration) = (20, Duration::from_secs(30));
 /// The one user.
 const USER: &str = "admin";
 
@@ -55,7 +59,9 @@ impl From<Denied> for Response {
                 StatusCode::UNAUTHORIZED,
                 "there is no admin password, so nothing can be changed here; `ladekern password` makes the line for http.admin_password_hash",
             ),
-            Denied::Throttled(_) => error(StatusCode::TOO_MANY_REQUESTS, "too many wrong passwords, try again later"),
+            Denied::Throttled(_) => {
+                error(StatusCode::TOO_MANY_REQUESTS, "too many wrong passwords, cards or PINs, try again later")
+            }
             Denied::Busy => error(StatusCode::SERVICE_UNAVAILABLE, "too many passwords to check, try again"),
         };
         let headers = response.headers_mut();
@@ -92,7 +98,9 @@ struct Known {
 /// The door.
 pub(super) struct Access {
     listen: SocketAddr,
-    throttle: Mutex<Throttle>,
+    passwords: Mutex<Throttle>,
+    /// Apart from passwords and more patient: at a reader in public every passer-by shows a wrong card.
+    cards: Mutex<Throttle>,
     /// Clients send the password with every request; checking it anew each time would cost more than all the rest.
     known: Mutex<Option<Known>>,
     /// Of this process alone.
@@ -106,7 +114,8 @@ impl Access {
         OsRng.fill_bytes(&mut key);
         Self {
             listen,
-            throttle: Mutex::default(),
+            passwords: Mutex::new(Throttle::new(WRONG_PASSWORDS.0, WRONG_PASSWORDS.1)),
+            cards: Mutex::new(Throttle::new(WRONG_CARDS.0, WRONG_CARDS.1)),
             known: Mutex::default(),
             key,
             checks: Arc::new(Semaphore::new(CHECKS)),
@@ -128,12 +137,7 @@ impl Access {
         if cross_site::is_foreign(headers) {
             return Err(Denied::Foreign);
         }
-        let here = peer.to_canonical().is_loopback() && !cross_site::is_proxied(headers);
-        let open = match &config.admin_password {
-            None => here && (self.listen.ip().to_canonical().is_loopback() || config.localhost_is_admin),
-            Some(_) => here && config.localhost_is_admin,
-        };
-        if open {
+        if self.is_open(config, headers, peer) {
             let ours = cross_site::is_our_host(headers, self.listen);
             return if ours { Ok(true) } else { Err(Denied::Host) };
         }
@@ -143,32 +147,48 @@ impl Access {
         self.check(hash, given, peer).await.map(|()| true)
     }
 
-    /// A wrong PIN or RFID counts like a wrong password.
-    pub fn wrong_pin(&self, peer: IpAddr) {
-        self.throttle().failed(peer);
+    /// For requests that everybody may send, but no page of somebody else: whether it is the admin, as far as that
+    /// is known without credentials. These are not looked at.
+    pub fn anybody(&self, config: &HttpConfig, headers: &HeaderMap, peer: IpAddr) -> Result<bool, Denied> {
+        if cross_site::is_foreign(headers) {
+            return Err(Denied::Foreign);
+        }
+        if config.admin_password.is_none() && !cross_site::is_our_host(headers, self.listen) {
+            return Err(Denied::Host);
+        }
+        Ok(self.is_open(config, headers, peer))
     }
 
-    /// Whether an address that has given wrong passwords or PINs may try again.
-    pub fn may_try(&self, peer: IpAddr) -> Result<(), Denied> {
-        match self.throttle().wait(peer) {
-            Duration::ZERO => Ok(()),
-            wait => Err(Denied::Throttled(wait)),
-        }
+    /// Whether an address that has shown wrong cards or PINs may show one again.
+    pub fn may_show_card(&self, peer: IpAddr) -> Result<(), Denied> {
+        may_try(&self.cards, peer)
+    }
+
+    /// A card or PIN that is nobody's. Right ones forgive nothing: whoever has one could guess on for ever.
+    pub fn wrong_card(&self, peer: IpAddr) {
+        lock(&self.cards).failed(peer);
+    }
+
+    /// Whether whoever reaches us from there is the admin without a password.
+    fn is_open(&self, config: &HttpConfig, headers: &HeaderMap, peer: IpAddr) -> bool {
+        let here = peer.to_canonical().is_loopback() && !cross_site::is_proxied(headers);
+        let closed = config.admin_password.is_some() || !self.listen.ip().to_canonical().is_loopback();
+        here && (!closed || config.localhost_is_admin)
     }
 
     async fn check(&self, hash: &PasswordHash, given: &HeaderValue, peer: IpAddr) -> Result<(), Denied> {
-        self.may_try(peer)?;
+        may_try(&self.passwords, peer)?;
         // What is no Basic authentication is no guess either.
         let Some((user, password)) = basic(given) else { return Err(Denied::Password) };
         let digest = self.digest(&password);
         if user == USER && self.is_known(hash, &digest) {
-            self.throttle().succeeded(peer);
+            lock(&self.passwords).succeeded(peer);
             return Ok(());
         }
         let turn = tokio::time::timeout(CHECK_TIME, Arc::clone(&self.checks).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(Denied::Busy) };
         // Others from this address may have failed, or succeeded, meanwhile.
-        self.may_try(peer)?;
+        may_try(&self.passwords, peer)?;
         if user == USER && self.is_known(hash, &digest) {
             return Ok(());
         }
@@ -181,30 +201,33 @@ impl Access {
         // An error means that the host is ending. A wrong user takes as long as a wrong password.
         let right = right.await.unwrap_or(false) && user == USER;
         if right {
-            *self.known() = Some(Known { hash: hash.clone(), digest });
-            self.throttle().succeeded(peer);
+            *lock(&self.known) = Some(Known { hash: hash.clone(), digest });
+            lock(&self.passwords).succeeded(peer);
             return Ok(());
         }
-        self.throttle().failed(peer);
+        lock(&self.passwords).failed(peer);
         tracing::warn!("a wrong admin password came from {}", peer.to_canonical());
         Err(Denied::Password)
     }
 
     fn is_known(&self, hash: &PasswordHash, digest: &[u8; 32]) -> bool {
-        self.known().as_ref().is_some_and(|known| known.hash == *hash && known.digest == *digest)
+        lock(&self.known).as_ref().is_some_and(|known| known.hash == *hash && known.digest == *digest)
     }
 
     fn digest(&self, password: &str) -> [u8; 32] {
         Sha256::new().chain_update(self.key).chain_update(password).finalize().into()
     }
+}
 
-    fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+fn may_try(throttle: &Mutex<Throttle>, peer: IpAddr) -> Result<(), Denied> {
+    match lock(throttle).wait(peer) {
+        Duration::ZERO => Ok(()),
+        wait => Err(Denied::Throttled(wait)),
     }
+}
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// User and password of `Basic …`.
@@ -331,6 +354,24 @@ mod tests {
         assert_eq!(access.admin(&config, &wrong, ADDRESS).await, Err(Denied::Password), "forgiven");
         // What asks for nothing is not held up.
         assert_eq!(access.caller(&config, &headers(None, &[]), ADDRESS).await, Ok(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cards_are_throttled_apart_from_passwords() {
+        let access = access("0.0.0.0:1");
+        for _ in 0..19 {
+            access.wrong_card(ADDRESS);
+        }
+        assert_eq!(access.may_show_card(ADDRESS), Ok(()));
+        for _ in 0..20 {
+            access.wrong_card(ADDRESS);
+        }
+        assert_eq!(access.may_show_card(ADDRESS), Err(Denied::Throttled(Duration::from_secs(30))));
+        assert_eq!(access.may_show_card(LOOPBACK), Ok(()));
+        let config = http(Some("geheim"), false);
+        assert_eq!(access.admin(&config, &headers(Some("admin:geheim"), &[]), ADDRESS).await, Ok(()));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(access.may_show_card(ADDRESS), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,28 +7,32 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::Response;
 
-use crate::contract::api::{Args, Call, Caller};
+use crate::contract::api::{Access, Args, COMMANDS, Call, Caller};
 
 use super::access::challenge;
 use super::{App, HeaderValue, error, peer, reply};
 
-/// Whom a command answers.
+/// What a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Everybody.
-    Public,
-    /// Also those who show a card or PIN of a user; the command checks it.
+enum Door {
+    /// Nothing: it shows what everybody may see. So does what is no command, where the answer says so.
+    Read,
+    /// That no page of somebody else sent it: everybody may, and it changes something.
+    Open,
+    /// The admin, or a card or PIN of a user, which the command checks.
     Card,
     /// The admin.
     Admin,
 }
 
-/// Commands that are not here are the admin's, so that a new one is closed until somebody opens it.
-pub(super) fn class(cmd: &str) -> Class {
-    match cmd {
-        "get_dev_info" | "get_params" | "get_dev_types" => Class::Public,
-        "enter_rfid" | "override_device" | "set_user" => Class::Card,
-        _ => Class::Admin,
+fn door(cmd: Option<&str>) -> Door {
+    let command = cmd.and_then(|cmd| COMMANDS.iter().find(|command| command.name == cmd));
+    match command.map(|command| command.access) {
+        None => Door::Read,
+        Some(Access::Public) if cmd.is_some_and(|cmd| cmd.starts_with("get_")) => Door::Read,
+        Some(Access::Public) => Door::Open,
+        Some(Access::Own(_)) => Door::Card,
+        Some(Access::Admin) => Door::Admin,
     }
 }
 
@@ -42,26 +46,29 @@ pub(super) async fn answer(State(app): State<Arc<App>>, request: Request) -> Res
         Ok(args) => args,
         Err(why) => return error(StatusCode::BAD_REQUEST, &why.to_string()),
     };
-    // Without a command nothing is done, and everybody is told so.
-    let class = args.get("cmd").map_or(Class::Public, class);
-    if method == Method::HEAD && class != Class::Public {
+    let cmd = args.get("cmd");
+    let door = door(cmd);
+    if method == Method::HEAD && door != Door::Read {
         return not_allowed("GET, POST");
     }
+    // Whoever gives a card or PIN may be guessing.
+    let guess = args.get("rfid").is_some() || cmd == Some("set_user");
     let (parts, body) = request.into_parts();
     let peer = peer(&parts.extensions);
     let http = app.http();
-    let admin = match class {
+    let admin = match door {
         // Credentials are not even looked at: a client with an old password goes on reading.
-        Class::Public => Ok(false),
-        Class::Card => app.access.caller(&http, &parts.headers, peer).await,
-        Class::Admin => app.access.admin(&http, &parts.headers, peer).await.map(|()| true),
+        Door::Read => Ok(false),
+        Door::Open => app.access.anybody(&http, &parts.headers, peer),
+        Door::Card => app.access.caller(&http, &parts.headers, peer).await,
+        Door::Admin => app.access.admin(&http, &parts.headers, peer).await.map(|()| true),
     };
     let admin = match admin {
         Ok(admin) => admin,
         Err(denied) => return denied.into(),
     };
-    let by_card = class == Class::Card && !admin;
-    if by_card && let Err(denied) = app.access.may_try(peer) {
+    let by_card = guess && !admin && matches!(door, Door::Open | Door::Card);
+    if by_card && let Err(denied) = app.access.may_show_card(peer) {
         return denied.into();
     }
     let body = match app.bodies.read(&parts.headers, body).await {
@@ -76,7 +83,7 @@ pub(super) async fn answer(State(app): State<Arc<App>>, request: Request) -> Res
         challenge(response.headers_mut());
     }
     if by_card && [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
-        app.access.wrong_pin(peer);
+        app.access.wrong_card(peer);
     }
     response
 }

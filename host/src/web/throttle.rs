@@ -1,4 +1,4 @@
-//! Slows the guessing of passwords: after a few wrong ones an address has to wait, longer with each further one.
+//! Slows the guessing of passwords and PINs: after a few wrong ones an address has to wait, longer with each further one.
 //! Nobody is shut out for good, and the memory is bounded.
 
 use std::collections::HashMap;
@@ -7,13 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Wrong passwords that cost nothing.
-const FREE: u32 = 5;
-/// The wait after the first one that does; each further one doubles it.
+/// The wait after the first wrong one that costs a wait; each further one doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// After so long without a wrong password all is forgotten.
+/// After so long without a wrong one all is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(900);
 /// Addresses that are remembered.
 const REMEMBERED: usize = 1024;
@@ -24,30 +20,32 @@ struct Failures {
     last: Instant,
 }
 
-impl Failures {
-    fn wait(&self) -> Duration {
-        match self.count.checked_sub(FREE) {
-            None => Duration::ZERO,
-            Some(further) => FIRST_WAIT.saturating_mul(1 << further.min(20)).min(LONGEST_WAIT),
-        }
-    }
-}
-
-/// Who has given wrong passwords lately.
-#[derive(Debug, Default)]
+/// Who has given wrong ones lately.
+#[derive(Debug)]
 pub(super) struct Throttle {
+    /// So many cost nothing.
+    free: u32,
+    /// The longest wait.
+    longest: Duration,
     addresses: HashMap<IpAddr, Failures>,
 }
 
 impl Throttle {
+    /// After `free` wrong ones an address waits, at most `longest`.
+    pub fn new(free: u32, longest: Duration) -> Self {
+        Self { free, longest, addresses: HashMap::new() }
+    }
+
     /// How long the address still has to wait; zero: it may try.
     pub fn wait(&self, address: IpAddr) -> Duration {
         let now = Instant::now();
         let Some(failures) = self.addresses.get(&network(address)) else { return Duration::ZERO };
-        (failures.last + failures.wait()).saturating_duration_since(now)
+        let Some(further) = failures.count.checked_sub(self.free) else { return Duration::ZERO };
+        let wait = FIRST_WAIT.saturating_mul(1 << further.min(20)).min(self.longest);
+        (failures.last + wait).saturating_duration_since(now)
     }
 
-    /// A wrong password.
+    /// A wrong one.
     pub fn failed(&mut self, address: IpAddr) {
         let now = Instant::now();
         let address = network(address);
@@ -99,7 +97,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_wait_begins_after_five_and_doubles() {
-        let mut throttle = Throttle::default();
+        let mut throttle = Throttle::new(5, S(300));
         let (one, other) = (address("10.0.0.1"), address("10.0.0.2"));
         for _ in 0..4 {
             throttle.failed(one);
@@ -120,7 +118,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_forgotten_in_time() {
-        let mut throttle = Throttle::default();
+        let mut throttle = Throttle::new(5, S(300));
         let one = address("10.0.0.1");
         for _ in 0..9 {
             throttle.failed(one);
@@ -133,7 +131,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_network_of_ipv6_counts_as_one_address() {
-        let mut throttle = Throttle::default();
+        let mut throttle = Throttle::new(5, S(300));
         for n in 0..5 {
             throttle.failed(address(&format!("2001:db8:1:2::{n}")));
         }
@@ -147,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_memory_is_bounded_and_keeps_the_worst() {
-        let mut throttle = Throttle::default();
+        let mut throttle = Throttle::new(5, S(300));
         let worst = address("10.0.0.1");
         for _ in 0..20 {
             throttle.failed(worst);
@@ -156,6 +154,6 @@ mod tests {
             throttle.failed(IpAddr::V4((0x0b00_0000 + n).into()));
         }
         assert_eq!(throttle.addresses.len(), REMEMBERED);
-        assert_eq!(throttle.wait(worst), LONGEST_WAIT);
+        assert_eq!(throttle.wait(worst), S(300));
     }
 }

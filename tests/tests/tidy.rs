@@ -95,3 +95,27 @@ fn the_load_manager_does_no_io_and_reads_no_clock() {
         .collect();
     report("host/src/load is pure", &broken);
 }
+
+/// `b6_a_duplicate_runs_once`: the letter of the part, the row, words.
+fn is_row_test(name: &str) -> bool {
+    let Some((row, words)) = name.split_once('_') else { return false };
+    let (part, number) = row.split_at(row.len().min(1));
+    matches!(part, "a" | "b" | "h") && number.parse::<u8>().is_ok() && !words.is_empty()
+}
+
+#[test]
+fn every_row_of_the_contract_names_a_test_and_every_named_test_exists() {
+    let root = ladekern_tests::root();
+    let text = std::fs::read_to_string(root.join("docs/contract.md")).unwrap();
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|name| is_row_test(name)).collect();
+    let code: String = sources().into_iter().map(|(_, text)| text).collect();
+    let missing: Vec<String> =
+        named.iter().filter(|name| !code.contains(&format!("fn {name}("))).map(|name| (*name).to_owned()).collect();
+    report("docs/contract.md names tests that do not exist", &missing);
+
+    let rows = (1..=7).map(|n| format!("a{n}")).chain((1..=24).map(|n| format!("b{n}")));
+    let rows = rows.chain((1..=20).map(|n| format!("h{n}")));
+    let unproven: Vec<String> =
+        rows.filter(|row| !named.iter().any(|name| name.starts_with(&format!("{row}_")))).collect();
+    report("rows of the contract without a test in docs/contract.md", &unproven);
+}

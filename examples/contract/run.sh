@@ -49,10 +49,12 @@ listener=$!
 soon grep -q '^cfos_mqtt/get/online true' "$folder/seen"
 soon grep -q '^cfos_mqtt/get/dev_info' "$folder/seen"
 
-judge() { # what, wanted (a pattern), got
-    printf '  %s\n' "$3"
-    if [[ $3 != *"$2"* ]]; then
-        printf '  WRONG: expected %s\n' "$2"
+judge() { # wanted, got
+    local shown=$2
+    [ ${#shown} -le 300 ] || shown="${shown:0:300} … (${#2} characters)"
+    printf '  %s\n' "$shown"
+    if [[ $2 != *"$1"* ]]; then
+        printf '  WRONG: expected %s\n' "$1"
         failures=$((failures + 1))
     fi
 }
@@ -61,9 +63,9 @@ judge() { # what, wanted (a pattern), got
 call() { # wanted, arguments of curl
     local wanted=$1 got
     shift
-    printf '$ curl %s\n' "$*"
+    printf '$ curl %s\n' "${*@Q}"
     got=$(curl -s "$@")
-    judge curl "$wanted" "${got:0:300}"
+    judge "$wanted" "$got"
 }
 
 # mosquitto_pub … and a line that must then be published.
@@ -71,12 +73,12 @@ publish() { # wanted topic, wanted piece, arguments of mosquitto_pub
     local topic=$1 wanted=$2 before got
     shift 2
     before=$(wc -l <"$folder/seen")
-    printf '$ mosquitto_pub %s\n' "$*"
+    printf '$ mosquitto_pub %s\n' "${*@Q}"
     mosquitto_pub -h 127.0.0.1 -p "$mqtt_port" -q 1 "$@"
     newer() { tail -n +$((before + 1)) "$folder/seen" | grep -F "$topic " | grep -F -- "$wanted"; }
     soon newer || true
     got=$(newer | head -1 || true)
-    judge mosquitto_pub "$wanted" "${got:0:300}"
+    judge "$wanted" "$got"
 }
 
 echo "# Reading"

@@ -75,9 +75,9 @@ publish() { # wanted topic, wanted piece, arguments of mosquitto_pub
     before=$(wc -l <"$folder/seen")
     printf '$ mosquitto_pub %s\n' "${*@Q}"
     mosquitto_pub -h 127.0.0.1 -p "$mqtt_port" -q 1 "$@"
-    newer() { tail -n +$((before + 1)) "$folder/seen" | grep -F "$topic " | grep -F -- "$wanted"; }
-    soon newer || true
-    got=$(newer | head -1 || true)
+    newer() { tail -n +$((before + 1)) "$folder/seen" | grep "^$topic "; }
+    newer_as_wanted() { newer | grep -F -- "$wanted"; }
+    if soon newer_as_wanted; then got=$(newer_as_wanted | head -1); else got=$(newer | tail -1 || true); fi
     judge "$wanted" "$got"
 }
 
@@ -125,7 +125,7 @@ call '"bad modbus register size"' -u admin:1234abcd "$url/cnf?cmd=modbus&device=
 call '"unknown device"' -u admin:1234abcd "$url/cnf?cmd=modbus&device=nobody&read=8092"
 
 echo "# A transaction: from plug-in to unplug"
-publish cfos_mqtt/ta_log '"event":"end"' -t cfos_mqtt/set/E2 -m '{"state":1,"current":[0,0,0],"total_energy":3500}'
+publish cfos_mqtt/ta_log '"energy_wh":500' -t cfos_mqtt/set/E2 -m '{"state":1,"current":[0,0,0],"total_energy":2500}'
 call '"dev_id":"E2"' -u admin:1234abcd "$url/api/transactions"
 
 echo

@@ -12,6 +12,7 @@ mod brokers;
 mod fields;
 mod modbus;
 mod mqtt;
+mod published;
 mod saving;
 mod sessions;
 mod web;

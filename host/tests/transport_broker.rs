@@ -25,7 +25,7 @@ fn anywhere() -> SocketAddr {
 async fn clients_of_both_versions_meet_on_one_port() {
     let broker = EmbeddedBroker::start(anywhere()).await.unwrap();
     let (old, new) = (transports("old"), transports("new"));
-    let (old, new) = (old.mqtt(&broker.url()), new.mqtt(&url(broker.local_addr(), true)));
+    let (old, new) = (old.mqtt(&url(broker.local_addr(), false)), new.mqtt(&url(broker.local_addr(), true)));
     let old_inbox = subscribed(&old, "a/+/c", Qos::AtLeastOnce).await;
     let new_inbox = subscribed(&new, "a/#", Qos::AtLeastOnce).await;
     assert_eq!((connected(&old).await, connected(&new).await), (false, true));

@@ -92,7 +92,7 @@ impl EmbeddedBroker {
         self.local_addr
     }
 
-    /// How clients on this machine reach it.
+    /// How the host reaches it: with version 5, so that requests with a response topic keep it.
     #[must_use]
     pub fn url(&self) -> BrokerUrl {
         let host = match self.local_addr.ip() {
@@ -100,7 +100,7 @@ impl EmbeddedBroker {
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
             ip => ip.to_string(),
         };
-        BrokerUrl { host, port: self.local_addr.port(), v5: false, tls: false, login: None }
+        BrokerUrl { host, port: self.local_addr.port(), v5: true, tls: false, login: None }
     }
 
     /// Disconnects all clients, frees the port and ends the thread; takes less than two seconds.

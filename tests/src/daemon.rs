@@ -92,6 +92,15 @@ impl Daemon {
         self.ended(SOON).await
     }
 
+    /// Kills the process (SIGKILL), as a power cut would, and waits until it is gone.
+    ///
+    /// # Panics
+    /// If it cannot be killed.
+    #[expect(clippy::expect_used, reason = "a process that cannot be killed is a failed test")]
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("a child of ours");
+    }
+
     /// Waits until the process ends by itself. Exit code and the whole output.
     ///
     /// # Panics

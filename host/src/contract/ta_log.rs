@@ -15,7 +15,7 @@ use super::topics;
 /// Events under way at a time.
 const BATCH: u32 = 64;
 /// A broker that has not acknowledged an event in this time gets it again.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Pauses after a failure of the broker or of the database.
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(30);
 

@@ -13,6 +13,7 @@
 mod broker;
 mod guest;
 mod measure;
+mod outbox;
 mod plan;
 mod report;
 mod site;
@@ -43,6 +44,7 @@ const GROUPS: &[Group] = &[
         names: &["mqtt_through_plugin_vs_echo", "mqtt_latency_p50_ms", "mqtt_latency_p99_ms"],
         run: || Box::pin(broker::through_plugin()),
     },
+    Group { names: &["outbox_per_s"], run: || Box::pin(outbox::outbox_per_s()) },
     Group { names: &["rss_20_drivers_mb"], run: || Box::pin(site::rss_20_drivers()) },
     Group { names: &["plan_20_chargers_us"], run: || Box::pin(async { plan::twenty_chargers() }) },
     Group { names: &["spin_neighbour_delay_ms"], run: || Box::pin(spin::neighbour_delay()) },

@@ -235,12 +235,12 @@ impl App {
         self.reload.stop().await;
         drop(self.modbus_server);
         self.control.shutdown().await;
-        self.contract.end_control().await;
+        // Ends control over `ctl`, and fed wallboxes read their last order from what it publishes.
+        self.contract.shutdown().await;
         self.sessions.shutdown().await;
         self.devices.shutdown().await;
         // What the broker has not acknowledged by now is sent at the next start.
         drop(self.ta_log);
-        self.contract.shutdown().await;
         self.web.stop().await;
         self.transports.shutdown().await;
         if let Some(broker) = self.broker {

@@ -48,6 +48,7 @@ struct Generation {
     online: String,
     /// Held so that `online` can be taken back.
     publishing: BTreeMap<BrokerUrl, MqttConnection>,
+    devices: Vec<DeviceTask>,
     tasks: JoinSet<()>,
 }
 
@@ -83,6 +84,9 @@ impl Links {
         }
         lasting.end().await;
         running.tasks.shutdown().await;
+        for device in &running.devices {
+            device.publish_last();
+        }
         for connection in running.publishing.values() {
             connection.publish_latest(running.online.clone(), "false", true);
         }
@@ -95,6 +99,7 @@ impl Links {
             config: Arc::clone(&config),
             online: online_topic(&prefix),
             publishing: BTreeMap::new(),
+            devices: Vec::new(),
             tasks: JoinSet::new(),
         };
         let site = self.broker("mqtt.publish", &config.mqtt.publish);
@@ -118,7 +123,9 @@ impl Links {
         for (index, connection) in devices {
             if let Some(connection) = connection {
                 let (config, prefix) = (Arc::clone(&config), Arc::clone(&shared));
-                generation.tasks.spawn(DeviceTask { source: source(), config, prefix, index, connection }.run());
+                let task = DeviceTask { source: source(), config, prefix, index, connection };
+                generation.tasks.spawn(task.clone().run());
+                generation.devices.push(task);
             }
         }
         if let Some(connection) = site {

@@ -26,12 +26,9 @@ pub struct ContractMqtt {
 }
 
 impl ContractMqtt {
-    /// Ends the control over `ctl` as `load.disable_policy` says, while there are still devices to tell.
-    pub async fn end_control(&mut self) {
-        self.ctl.end().await;
-    }
-
-    /// Says goodbye (`get/online` is `false`) and ends. The transports send it before they close.
+    /// Ends the control over `ctl` as `load.disable_policy` says, publishes how each device is left, says goodbye
+    /// (`get/online` is `false`) and ends. The devices have to live until then. The transports send it before they
+    /// close.
     pub async fn shutdown(mut self) {
         self.ctl.end().await;
         self.stop.send_replace(true);

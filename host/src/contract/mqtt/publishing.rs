@@ -49,6 +49,7 @@ pub(super) async fn publish_site(source: SiteSource, connection: MqttConnection,
 }
 
 /// Publishes `get/<dev_id>` of one device.
+#[derive(Clone)]
 pub(super) struct DeviceTask {
     pub source: SiteSource,
     pub config: Arc<Config>,
@@ -60,7 +61,7 @@ pub(super) struct DeviceTask {
 impl DeviceTask {
     pub async fn run(self) {
         let Some(device) = self.config.devices.get(self.index) else { return };
-        let topic = format!("{}/get/{}", self.prefix, device.id);
+        let topic = self.topic(device);
         self.connection.acknowledged().await;
         // What changes without the device saying anything (it falls silent, the load manager has another reason) is
         // looked for at each tick.
@@ -80,6 +81,19 @@ impl DeviceTask {
             // A flood of one device must not keep this worker from the others.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// How the host leaves the device. A fed wallbox reads its last order here.
+    pub fn publish_last(&self) {
+        let Some(device) = self.config.devices.get(self.index) else { return };
+        if let Some(mut status) = self.source.board.follow(&device.id) {
+            let payload = self.payload(device, Some(&mut status));
+            self.connection.publish_latest(self.topic(device), payload, true);
+        }
+    }
+
+    fn topic(&self, device: &DeviceConfig) -> String {
+        format!("{}/get/{}", self.prefix, device.id)
     }
 
     fn payload(&self, device: &DeviceConfig, status: Option<&mut watch::Receiver<DeviceStatus>>) -> Vec<u8> {

@@ -1,4 +1,8 @@
-//! Logging to standard error: which lines, and how they look. No file, no network.
+//! Logging: which lines, how they look on standard error, and the same entries for whoever publishes them
+//! (`mqtt.log`). No file, no network. The password of a URL is removed from everything that leaves here.
+
+mod entries;
+mod redact;
 
 use std::io::IsTerminal;
 use std::str::FromStr;
@@ -9,6 +13,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+
+pub use entries::{Entries, Entry, entries};
+pub use redact::redact;
 
 /// The filter in force, and the one logging was started with.
 static FILTER: OnceLock<(reload::Handle<Targets, Registry>, Targets)> = OnceLock::new();
@@ -21,11 +28,12 @@ pub fn start(filter: &str) -> Result<(), String> {
     let targets =
         Targets::from_str(filter).map_err(|error| format!("{error}; try info or info,ladekern::device=debug"))?;
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(redact::Redacted(std::io::stderr))
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     let (filter, handle) = reload::Layer::new(targets.clone());
-    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())?;
+    let all = tracing_subscriber::registry().with(filter).with(lines).with(entries::layer());
+    all.try_init().map_err(|error| error.to_string())?;
     // Only the first start gets here.
     _ = FILTER.set((handle, targets));
     Ok(())

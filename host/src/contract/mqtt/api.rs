@@ -227,27 +227,22 @@ struct Out {
 
 impl Out {
     async fn send(&self, target: &Target, answer: Bytes) {
-        let (topic, sent) = match target {
-            Target::Plain => {
-                let topic = format!("{}/api_res", self.prefix);
-                (topic.clone(), self.publish(topic, answer).await)
-            }
-            Target::Request(id) => {
-                let topic = format!("{}/api_res/{id}", self.prefix);
-                (topic.clone(), self.publish(topic, answer).await)
-            }
-            Target::Response(reply) => (reply.topic.clone(), self.publish(reply.topic.clone(), answer).await),
+        let (topic, sending) = match target {
+            Target::Plain => (format!("{}/api_res", self.prefix), None),
+            Target::Request(id) => (format!("{}/api_res/{id}", self.prefix), None),
+            Target::Response(reply) => (reply.topic.clone(), Some(reply)),
         };
+        let sending = async {
+            match sending {
+                Some(reply) => self.connection.reply(reply, answer).await,
+                None => self.connection.publish(topic.clone(), answer, Qos::AtLeastOnce, false).await,
+            }
+        };
+        let late = || Err(MqttError::Unreachable("the broker takes nothing".into()));
+        let sent = tokio::time::timeout(PUBLISH_WITHIN, sending).await.unwrap_or_else(|_| late());
         if let Err(error) = sent {
             tracing::warn!("api: the answer on {topic} was not sent: {error}");
         }
-    }
-
-    async fn publish(&self, topic: String, answer: Bytes) -> Result<(), MqttError> {
-        let sending = self.connection.publish(topic, answer, Qos::AtLeastOnce, false);
-        tokio::time::timeout(PUBLISH_WITHIN, sending)
-            .await
-            .unwrap_or_else(|_| Err(MqttError::Unreachable("the broker takes nothing".into())))
     }
 }
 

@@ -11,9 +11,12 @@ use super::super::api::Api;
 use super::super::{ctl, topics};
 use super::api::ApiLink;
 use super::feeding;
-use super::publishing::{DeviceTask, keep_online, online_topic, publish_site};
+use super::log::LogLink;
+use super::native::{self, NativeDevice};
+use super::publishing::{DeviceTask, device_topic, keep_online, online_topic, publish_site};
 use crate::config::{BrokerRef, BrokerUrl, Config};
-use crate::transport::{Inbox, Message, MqttConnection, Overflow, Qos};
+use crate::logging::{self, Entries};
+use crate::transport::{Inbox, Message, MqttConnection, Overflow, Qos, Transports};
 
 /// Messages of `ctl` that wait; order is kept.
 const CTL_INBOX: usize = 256;
@@ -24,6 +27,8 @@ pub(super) struct Links {
     pub api: Api,
     /// Where messages of `ctl` go.
     pub control: mpsc::Sender<Message>,
+    /// Connections of our own topics.
+    pub native: Transports,
 }
 
 /// The broker and the topics a part is bound to.
@@ -38,6 +43,9 @@ struct Place {
 struct Lasting {
     api: Option<(Place, Option<ApiLink>)>,
     ctl: Option<(Place, JoinSet<()>)>,
+    log: Option<(Place, LogLink)>,
+    /// The log since the start of the program, for the first that publishes it.
+    since_start: Option<Entries>,
     /// Say their last words while the new ones run.
     ending: JoinSet<()>,
 }
@@ -49,6 +57,9 @@ struct Generation {
     /// Held so that `online` can be taken back.
     publishing: BTreeMap<BrokerUrl, MqttConnection>,
     devices: Vec<DeviceTask>,
+    native: Option<(BrokerUrl, MqttConnection)>,
+    /// Topics of devices that the broker keeps.
+    kept: BTreeMap<(BrokerUrl, String), MqttConnection>,
     tasks: JoinSet<()>,
 }
 
@@ -56,8 +67,9 @@ impl Links {
     pub async fn run(self, mut stopped: watch::Receiver<bool>) {
         let mut configs = self.api.source.config.clone();
         let first = Arc::clone(&configs.borrow_and_update());
-        let mut lasting = Lasting::default();
+        let mut lasting = Lasting { since_start: Some(logging::entries()), ..Lasting::default() };
         let mut running = self.start(first, &mut lasting).await;
+        lasting.since_start = None;
         loop {
             tokio::select! {
                 biased;
@@ -73,11 +85,8 @@ impl Links {
                     }
                     // The new subscriptions are made before the old ones go, so that no message falls between.
                     let new = self.start(config, &mut lasting).await;
-                    for (url, connection) in &running.publishing {
-                        if running.online != new.online || !new.publishing.contains_key(url) {
-                            connection.publish_latest(running.online.clone(), "false", true);
-                        }
-                    }
+                    running.tasks.shutdown().await;
+                    self.retire(&running, &new);
                     running = new;
                 }
             }
@@ -90,6 +99,31 @@ impl Links {
         for connection in running.publishing.values() {
             connection.publish_latest(running.online.clone(), "false", true);
         }
+        if let Some((_, connection)) = &running.native {
+            native::say_goodbye(connection, &native::root(&self.api.source.serial));
+        }
+        self.native.shutdown().await;
+    }
+
+    /// Takes back what the new generation does not say any more.
+    fn retire(&self, old: &Generation, new: &Generation) {
+        for (url, connection) in &old.publishing {
+            if old.online != new.online || !new.publishing.contains_key(url) {
+                connection.publish_latest(old.online.clone(), "false", true);
+            }
+        }
+        // A device that is gone, or is published elsewhere, must not look alive to who comes later.
+        for (place, connection) in &old.kept {
+            if !new.kept.contains_key(place) {
+                connection.publish_latest(place.1.clone(), "", true);
+            }
+        }
+        let native = |generation: &Generation| generation.native.as_ref().map(|(url, _)| url.clone());
+        if let Some((url, connection)) = &old.native
+            && native(new).as_ref() != Some(url)
+        {
+            native::say_goodbye(connection, &native::root(&self.api.source.serial));
+        }
     }
 
     /// Subscribes and starts to publish.
@@ -100,6 +134,8 @@ impl Links {
             online: online_topic(&prefix),
             publishing: BTreeMap::new(),
             devices: Vec::new(),
+            native: None,
+            kept: BTreeMap::new(),
             tasks: JoinSet::new(),
         };
         let site = self.broker("mqtt.publish", &config.mqtt.publish);
@@ -108,10 +144,11 @@ impl Links {
                 None => (index, site.clone()),
                 Some(own) => (index, self.broker(&format!("device.{}.publish", device.id), own)),
             })
-            .map(|(index, broker)| (index, broker.map(|url| generation.connect(&url, self))))
+            .map(|(index, broker)| (index, broker.map(|url| generation.keep(&url, &config, index, &prefix, self))))
             .collect();
         let site = site.map(|url| generation.connect(&url, self));
         self.take_orders(&config, &prefix, &mut generation, lasting).await;
+        self.repeat_log(&config, &prefix, lasting);
         if let Some(feeding) = feeding::subscribe(self, &config, &prefix).await {
             generation.tasks.spawn(feeding::read(feeding, self.api.feeds.clone()));
         }
@@ -131,7 +168,43 @@ impl Links {
         if let Some(connection) = site {
             generation.tasks.spawn(publish_site(source(), connection, prefix, config.mqtt.publish_interval));
         }
+        self.start_native(&config, &mut generation);
         generation
+    }
+
+    /// Our own topics, on connections of their own.
+    fn start_native(&self, config: &Arc<Config>, generation: &mut Generation) {
+        let Some(url) = self.broker("mqtt.native", &config.mqtt.native) else { return };
+        self.native.set_broker_tls(config.mqtt.tls.clone());
+        let connection = self.native.mqtt(&url);
+        let root: Arc<str> = native::root(&self.api.source.serial).into();
+        native::prepare(&connection, &root);
+        let (source, others) = (self.api.source.clone(), self.api.transports.clone());
+        generation.tasks.spawn(native::publish_status(source, others, connection.clone(), Arc::clone(&root)));
+        for (index, device) in config.devices.iter().enumerate() {
+            generation.kept.insert((url.clone(), native::device_topic(&root, device)), connection.clone());
+            let (source, config) = (self.api.source.clone(), Arc::clone(config));
+            let task = NativeDevice { source, config, root: Arc::clone(&root), index, connection: connection.clone() };
+            generation.tasks.spawn(task.run());
+        }
+        generation.native = Some((url, connection));
+    }
+
+    /// `log`; entries that are written meanwhile are not lost while its broker stays the same.
+    fn repeat_log(&self, config: &Config, prefix: &str, lasting: &mut Lasting) {
+        let place = self.broker("mqtt.log", &config.mqtt.log).map(|url| Place { url, prefix: prefix.to_owned() });
+        if lasting.log.as_ref().map(|(place, _)| place) == place.as_ref() {
+            return;
+        }
+        let mut entries = || lasting.since_start.take().unwrap_or_else(logging::entries);
+        let new = place.map(|place| {
+            let connection = self.api.transports.mqtt(&place.url);
+            let link = LogLink::start(entries(), connection, format!("{prefix}/log"));
+            (place, link)
+        });
+        if let Some((_, old)) = std::mem::replace(&mut lasting.log, new) {
+            lasting.ending.spawn(old.end());
+        }
     }
 
     /// `api` and `ctl`. Whoever calls there sees in `get/online` whether somebody listens.
@@ -207,6 +280,9 @@ impl Lasting {
         if let Some((_, Some(api))) = self.api.take() {
             api.end().await;
         }
+        if let Some((_, log)) = self.log.take() {
+            log.end().await;
+        }
         while self.ending.join_next().await.is_some() {}
     }
 }
@@ -221,6 +297,15 @@ impl Generation {
             connection
         };
         self.publishing.entry(url.clone()).or_insert_with(connect).clone()
+    }
+
+    /// The same for `get/<dev_id>` of one device.
+    fn keep(&mut self, url: &BrokerUrl, config: &Config, index: usize, prefix: &str, links: &Links) -> MqttConnection {
+        let connection = self.connect(url, links);
+        if let Some(device) = config.devices.get(index) {
+            self.kept.insert((url.clone(), device_topic(prefix, device)), connection.clone());
+        }
+        connection
     }
 }
 

@@ -1,11 +1,13 @@
 //! The contract over MQTT: `set/<dev_id>` feeds the devices of type `http-input`; `get/…` shows the site and whether
-//! we live; `api/…` takes calls and `ctl` controls wallboxes. Follows the configuration: what it changes is built
-//! anew, beside the old.
+//! we live; `api/…` takes calls, `ctl` controls wallboxes and `log` repeats the system's log; beside them our own
+//! topics. Follows the configuration: what it changes is built anew, beside the old.
 
 mod api;
 pub(crate) mod complaints;
 mod feeding;
 mod links;
+mod log;
+mod native;
 mod publishing;
 pub(crate) mod repeats;
 
@@ -51,7 +53,8 @@ impl Drop for ContractMqtt {
 pub fn spawn(api: Api) -> ContractMqtt {
     let (stop, stopped) = watch::channel(false);
     let (ctl, control) = ctl::spawn(Arc::new(api.devices.clone()), api.source.config.clone());
-    let links = Links { api, control };
+    let native = native::transports(&api);
+    let links = Links { api, control, native };
     ContractMqtt { stop, task: tokio::spawn(links.run(stopped)), ctl }
 }
 

@@ -16,6 +16,11 @@ pub(super) fn online_topic(prefix: &str) -> String {
     format!("{prefix}/get/online")
 }
 
+/// The topic of one device.
+pub(super) fn device_topic(prefix: &str, device: &DeviceConfig) -> String {
+    format!("{prefix}/get/{}", device.id)
+}
+
 /// Tells at each connect that we live; the last will tells when we do not.
 pub(super) async fn keep_online(connection: MqttConnection, topic: String) {
     let mut state = connection.state();
@@ -61,7 +66,7 @@ pub(super) struct DeviceTask {
 impl DeviceTask {
     pub async fn run(self) {
         let Some(device) = self.config.devices.get(self.index) else { return };
-        let topic = self.topic(device);
+        let topic = device_topic(&self.prefix, device);
         self.connection.acknowledged().await;
         // What changes without the device saying anything (it falls silent, the load manager has another reason) is
         // looked for at each tick.
@@ -88,12 +93,8 @@ impl DeviceTask {
         let Some(device) = self.config.devices.get(self.index) else { return };
         if let Some(mut status) = self.source.board.follow(&device.id) {
             let payload = self.payload(device, Some(&mut status));
-            self.connection.publish_latest(self.topic(device), payload, true);
+            self.connection.publish_latest(device_topic(&self.prefix, device), payload, true);
         }
-    }
-
-    fn topic(&self, device: &DeviceConfig) -> String {
-        format!("{}/get/{}", self.prefix, device.id)
     }
 
     fn payload(&self, device: &DeviceConfig, status: Option<&mut watch::Receiver<DeviceStatus>>) -> Vec<u8> {

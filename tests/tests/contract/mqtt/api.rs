@@ -194,7 +194,6 @@ async fn ask(port: u16, correlations: &[&str]) -> Vec<(Option<Vec<u8>>, Value)> 
 }
 
 #[tokio::test]
-#[ignore = "waits for the transport"]
 async fn b7_a_request_of_version_5_is_answered_on_its_response_topic() {
     let broker = ladekern_tests::mosquitto::Mosquitto::start();
     let text = format!("[mqtt]\nbroker = \"mqtt5://127.0.0.1:{}\"\n{API}\n{M3}", broker.port());

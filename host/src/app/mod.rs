@@ -231,7 +231,7 @@ impl App {
 
     /// Writes what has changed, ends control as `load.disable_policy` says, closes the devices, says goodbye to
     /// brokers and clients.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.reload.stop().await;
         drop(self.modbus_server);
         self.control.shutdown().await;

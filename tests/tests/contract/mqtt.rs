@@ -4,6 +4,8 @@
 mod api;
 mod ctl;
 mod ear;
+mod log;
+mod native;
 mod status;
 
 use ladekern_tests::mosquitto::Mosquitto;

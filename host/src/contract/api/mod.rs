@@ -185,3 +185,6 @@ fn bad(message: impl Into<String>) -> Refusal {
 fn required<'a>(call: &'a Call, name: &str, example: &str) -> Result<&'a str, Refusal> {
     call.args.get(name).ok_or_else(|| bad(format!("{name} is missing, like {name}={example}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,11 @@ pub(super) async fn set(api: &Api, call: &Call) -> Result<Answer, Refusal> {
     if !call.caller.admin && present.is_none_or(|present| !same_devices(&present.devices, &user.devices)) {
         return Err(Refusal::Unauthorised);
     }
+    unique(&user, &config).map_err(|why| match call.caller.admin {
+        true => bad(why),
+        // A wrong guess of a card as any other, and counted as one by whoever guards the door.
+        false => Refusal::Forbidden(why),
+    })?;
     if present != Some(&user) {
         let edit = Edit::Entry { list: "user", entry: entry(&user) };
         api.settings.change(vec![edit], Vec::new()).await?;
@@ -113,9 +118,28 @@ fn changed(mut user: UserConfig, body: &Map<String, Value>, config: &Config) -> 
         return Err(bad("charging_rules: this version has no rules for users; expected []"));
     }
     if let Some(cards) = body.get("rfids") {
-        user.cards = self::cards(cards, &user, config)?;
+        user.cards = self::cards(cards)?;
     }
     Ok(user)
+}
+
+/// Whose card or PIN it is has to be clear: who pays depends on it. Readers write letters large or small.
+fn unique(user: &UserConfig, config: &Config) -> Result<(), String> {
+    let others = || {
+        let others = config.users.iter().filter(|other| other.id != user.id);
+        others.flat_map(|other| other.cards.iter().map(|card| &card.id).chain([&other.id]))
+    };
+    let taken = |id: &str| others().any(|other| other.eq_ignore_ascii_case(id));
+    if taken(&user.id) {
+        return Err("id: this number is taken already".into());
+    }
+    for (index, card) in user.cards.iter().enumerate() {
+        let mut before = user.cards.iter().take(index);
+        if taken(&card.id) || before.any(|other| other.id.eq_ignore_ascii_case(&card.id)) {
+            return Err(format!("rfids[{index}].id: this number is taken already"));
+        }
+    }
+    Ok(())
 }
 
 fn wallbox(key: &str, id: &Value, devices: &[DeviceConfig]) -> Result<DeviceId, Refusal> {
@@ -128,23 +152,16 @@ fn wallbox(key: &str, id: &Value, devices: &[DeviceConfig]) -> Result<DeviceId, 
     }
 }
 
-fn cards(list: &Value, user: &UserConfig, config: &Config) -> Result<Vec<CardConfig>, Refusal> {
+fn cards(list: &Value) -> Result<Vec<CardConfig>, Refusal> {
     let list = values::list("rfids", list)?;
     if list.len() > MOST_CARDS {
         return Err(bad(format!("rfids: expected at most {MOST_CARDS}, found {}", list.len())));
     }
-    let mut cards: Vec<CardConfig> = Vec::new();
-    for (index, card) in list.iter().enumerate() {
-        let card = self::card(&format!("rfids[{index}]"), values::inner(&format!("rfids[{index}]"), card)?)?;
-        // Whose card it is has to be clear: who pays depends on it.
-        let others = config.users.iter().filter(|other| other.id != user.id);
-        let mut others = others.flat_map(|other| other.cards.iter().map(|card| &card.id).chain([&other.id]));
-        if cards.iter().any(|other| other.id == card.id) || others.any(|other| *other == card.id) {
-            return Err(bad(format!("rfids[{index}].id: this number is taken already")));
-        }
-        cards.push(card);
-    }
-    Ok(cards)
+    let card = |(index, card)| {
+        let key = format!("rfids[{index}]");
+        self::card(&key, values::inner(&key, card)?)
+    };
+    list.iter().enumerate().map(card).collect()
 }
 
 fn card(key: &str, card: &Map<String, Value>) -> Result<CardConfig, Refusal> {

@@ -60,6 +60,7 @@ pub(super) fn edits(target: &Target<'_>, wanted: &Map<String, Value>) -> Result<
             target.refused(key, value)?;
         }
     }
+    target.currents(wanted)?;
     edits.extend(target.phases(differs("used_phases"), differs("phase_rotation"))?);
     edits.extend(target.wire(&device_type, differs("address"), differs("id"))?);
     if let Some(value) = differs("users") {
@@ -162,6 +163,23 @@ impl Target<'_> {
             "crule_set" => self.rules(value)?,
             _ => return Ok(None),
         }))
+    }
+
+    /// A maximum that is nowhere written follows a larger minimum in the file; a client never raises it by that.
+    fn currents(&self, wanted: &Map<String, Value>) -> Result<(), Refusal> {
+        let present = self.present.map_or((6_000, 16_000), |device| (device.min_ma, device.max_ma));
+        let milliamps = |key: &str, present: u32| {
+            let given = wanted.get(key).and_then(|value| match value {
+                Value::String(text) => text.parse().ok(),
+                value => value.as_f64(),
+            });
+            given.unwrap_or_else(|| present.into())
+        };
+        let (min, max) = (milliamps("min_charging_cur", present.0), milliamps("max_charging_cur", present.1));
+        if min <= max {
+            return Ok(());
+        }
+        Err(bad(format!("min_charging_cur: {min} is above max_charging_cur, which is {max}")))
     }
 
     /// Kept as they are, keys nobody here knows included.

@@ -170,7 +170,11 @@ async fn h16_wrong_devices_are_refused_whole() {
         (json!({"dev_id": "E1", "label": "a\nb"}), vec!["label", "control character"]),
         (json!({"dev_id": "E1", "min_charging_cur": 5999}), vec!["min_charging_cur", "from 6000 to 80000"]),
         (json!({"dev_id": "E1", "max_charging_cur": "M1.power_w/3"}), vec!["max_charging_cur", "formulas are not"]),
-        (json!({"dev_id": "E1", "min_charging_cur": 20000}), vec!["max_ma", "below min_ma"]),
+        (
+            json!({"dev_id": "E1", "min_charging_cur": 20000}),
+            vec!["min_charging_cur", "above max_charging_cur, which is 16000"],
+        ),
+        (json!({"dev_id": "E1", "min_charging_cur": 20000, "max_charging_cur": 16000}), vec!["20000 is above"]),
         (json!({"dev_id": "E1", "prio": 1.5}), vec!["prio", "whole number"]),
         (json!({"dev_id": "E1", "attach": "M9"}), vec!["attach", "no device M9"]),
         (json!({"dev_id": "E1", "attach": "E2"}), vec!["meter", "E2 is a wallbox"]),
@@ -189,8 +193,7 @@ async fn h16_wrong_devices_are_refused_whole() {
     ] {
         let mut device = device;
         // Something sound beside it, which must not be taken either.
-        let sound = if device["dev_id"] == "M1" { "desc" } else { "desc" };
-        device.as_object_mut().unwrap().insert(sound.into(), "sound".into());
+        device.as_object_mut().unwrap().insert("desc".into(), "sound".into());
         site.refused("cmd=set_device", &json!({ "devices": [device] }).to_string(), &parts).await;
     }
     let answer = site.set_device(json!({"dev_id": "E1", "fixed_rfid": "12 34 56"})).await;

@@ -23,6 +23,14 @@ pub fn verify(hash: &PasswordHash, password: &str) -> bool {
     parsed.is_ok_and(|parsed| Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
 }
 
+/// A hash that is cheap to check, as no real one is: for tests that are about something else.
+#[cfg(test)]
+pub(crate) fn quick(password: &str) -> PasswordHash {
+    let params = argon2::Params::new(8, 1, 1, None).unwrap();
+    let argon = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    PasswordHash(argon.hash_password(password.as_bytes(), &SaltString::generate(&mut OsRng)).unwrap().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

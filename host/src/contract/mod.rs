@@ -3,6 +3,7 @@
 //! and where signs are turned to the contract's convention. Sources: `docs/contract.md`.
 
 pub mod api;
+mod cached;
 pub mod ctl;
 mod device;
 pub mod mqtt;

@@ -12,6 +12,7 @@ use crate::session::SessionView;
 use crate::site::{Board, Clock, DeviceId, Snapshot};
 
 use super::SiteView;
+use super::cached::Cache;
 
 /// The live site; cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,6 +30,7 @@ pub struct SiteSource {
     /// Serial number of this installation.
     pub serial: Arc<str>,
     max_overdraft_ma: Arc<AtomicU32>,
+    pub(super) cache: Cache,
 }
 
 impl SiteSource {
@@ -44,7 +46,7 @@ impl SiteSource {
     ) -> Self {
         let max_overdraft_ma = Arc::default();
         tokio::spawn(remember_overdraft(config.clone(), plan.clone(), Arc::clone(&max_overdraft_ma)));
-        Self { board, config, plan, sessions, clock, serial, max_overdraft_ma }
+        Self { board, config, plan, sessions, clock, serial, max_overdraft_ma, cache: Cache::default() }
     }
 
     /// Everything at this moment.
@@ -64,6 +66,11 @@ impl SiteSource {
         let wanted = std::iter::once(id.clone()).chain(meter);
         let devices = wanted.filter_map(|id| self.board.device(&id).map(|status| (id, status))).collect();
         self.with(Snapshot { at, devices })
+    }
+
+    /// Everything at this moment but the devices.
+    pub(super) fn empty_view(&self) -> SiteView {
+        self.with(Snapshot { at: self.clock.now(), ..Snapshot::default() })
     }
 
     fn with(&self, snapshot: Snapshot) -> SiteView {

@@ -193,13 +193,12 @@ impl Access {
             return Ok(());
         }
         let checked = hash.clone();
-        let right = tokio::task::spawn_blocking(move || {
-            let right = crate::password::verify(&checked, &password);
-            drop(turn);
-            right
-        });
-        // An error means that the host is ending. A wrong user takes as long as a wrong password.
-        let right = right.await.unwrap_or(false) && user == USER;
+        // Who goes away meanwhile does not free the turn: the computing goes on.
+        let checking = tokio::task::spawn_blocking(move || (crate::password::verify(&checked, &password), turn));
+        // An error means that the host is ending.
+        let Ok((right, _turn)) = checking.await else { return Err(Denied::Busy) };
+        // A wrong user takes as long as a wrong password.
+        let right = right && user == USER;
         if right {
             *lock(&self.known) = Some(Known { hash: hash.clone(), digest });
             lock(&self.passwords).succeeded(peer);
@@ -244,18 +243,10 @@ fn basic(given: &HeaderValue) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::password::quick;
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    /// Cheap to check, as no real one is.
-    fn quick(password: &str) -> PasswordHash {
-        use argon2::password_hash::{PasswordHasher as _, SaltString};
-        let params = argon2::Params::new(8, 1, 1, None).unwrap();
-        let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-        let salt = SaltString::generate(&mut OsRng);
-        PasswordHash(argon.hash_password(password.as_bytes(), &salt).unwrap().to_string())
-    }
 
     fn http(password: Option<&str>, localhost_is_admin: bool) -> HttpConfig {
         let listen = "127.0.0.1:4712".parse().unwrap();

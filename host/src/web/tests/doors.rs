@@ -13,7 +13,7 @@ use super::*;
 const METER: &str = "/cnf?cmd=set_ajax_meter&dev_id=M1";
 
 fn with_password(password: &str) -> String {
-    let hash = crate::password::hash(password).unwrap();
+    let hash = crate::password::quick(password);
     format!("[http]\nadmin_password_hash = \"{}\"\n{SITE}", hash.0)
 }
 

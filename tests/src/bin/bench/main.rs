@@ -12,6 +12,7 @@
 
 mod broker;
 mod guest;
+mod http;
 mod measure;
 mod outbox;
 mod plan;
@@ -46,6 +47,10 @@ const GROUPS: &[Group] = &[
     },
     Group { names: &["outbox_per_s"], run: || Box::pin(outbox::outbox_per_s()) },
     Group { names: &["rss_20_drivers_mb"], run: || Box::pin(site::rss_20_drivers()) },
+    Group {
+        names: &["http_dev_info_200_per_s", "http_dev_info_200_p99_ms"],
+        run: || Box::pin(http::dev_info_of_200_devices()),
+    },
     Group { names: &["plan_20_chargers_us"], run: || Box::pin(async { plan::twenty_chargers() }) },
     Group { names: &["spin_neighbour_delay_ms"], run: || Box::pin(spin::neighbour_delay()) },
 ];

@@ -15,8 +15,9 @@ use crate::site::{Command, DeviceId, Restrictions};
 
 /// Counters and waiting cards are looked at this often, whatever the devices say.
 const TICK: Duration = Duration::from_secs(1);
-/// Changes of the board that come closer together than this are one look.
-const BREATH: Duration = Duration::from_millis(20);
+/// Changes of the board that come closer together than this are one look: a flood of readings costs twenty looks a
+/// second. Nobody plugs in and out faster.
+const BREATH: Duration = Duration::from_millis(50);
 /// How long the end may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -95,7 +96,7 @@ impl Actor {
 
     fn look(&mut self) {
         let (config, now) = (self.config(), self.now());
-        self.core.look(&config, |id| self.parts.board.device(id), now);
+        self.core.look(&config, &self.parts.board, now);
         self.show(&config);
     }
 

@@ -2,11 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use super::look::{Look, Pinned};
 use super::wallbox::{Effect, Facts, Saved, Wallbox};
-use super::{Now, OutsideWish, OverrideChange, SessionError, SessionView, cards, look::Look};
+use super::{Now, OutsideWish, OverrideChange, SessionError, SessionView, cards};
 use crate::config::{Config, DeviceConfig};
-use crate::site::{DeviceId, DeviceKind, DeviceStatus, Restrictions};
+use crate::site::{Board, DeviceId, DeviceKind, DeviceStatus, Restrictions};
 use crate::store::Change;
+
+/// Where the newest status of each device is read.
+pub trait Devices {
+    /// What `read` makes of a device's status; `None`: there is no such device.
+    fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T>;
+}
+
+impl Devices for Board {
+    fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T> {
+        Board::with(self, id, read)
+    }
+}
 
 /// Every session.
 #[derive(Debug, Default)]
@@ -25,11 +38,13 @@ impl Core {
     }
 
     /// Looks at every wallbox.
-    pub fn look(&mut self, config: &Config, status: impl Fn(&DeviceId) -> Option<DeviceStatus>, now: Now) {
+    pub fn look(&mut self, config: &Config, devices: &impl Devices, now: Now) {
         for device in wallboxes(config) {
-            let own = status(&device.id);
-            let pinned = device.meter.as_ref().and_then(&status);
-            let look = Look::of(device, own.as_ref(), pinned.as_ref(), now.at);
+            let meter = device.meter.as_ref();
+            let pinned = meter.and_then(|meter| devices.with(meter, |meter| Pinned::of(meter, now.at)));
+            let pinned = pinned.unwrap_or_default();
+            let look = devices.with(&device.id, |status| Look::of(device, Some(status), pinned, now.at));
+            let look = look.unwrap_or_else(|| Look::of(device, None, pinned, now.at));
             self.with(config, device, now, |wallbox, facts| wallbox.look(facts, &look, now));
         }
         self.collect(now, false);

@@ -14,6 +14,8 @@ const COARSE_WH: f64 = 1_100.0;
 const RESET_AFTER: Duration = Duration::from_secs(30);
 /// Power is not carried on over a longer pause of this program than this.
 const LONGEST_STEP: Duration = Duration::from_secs(10);
+/// More than any wallbox for cars with a Type 2 plug gives: 80 A on three phases.
+const MOST_OF_ALL_W: f64 = 65_000.0;
 /// Assumed as the time between two readings where no clock tells.
 const UNKNOWN_GAP_H: f64 = 24.0;
 
@@ -28,7 +30,7 @@ pub struct Meters {
     pub pinned_wh: Option<f64>,
     /// Power into the car, W.
     pub power_w: Option<f64>,
-    /// The most the car can draw, W.
+    /// The most the car should draw, W. It may draw more where the wallbox is not as the configuration says.
     pub most_w: f64,
 }
 
@@ -148,7 +150,10 @@ impl Energy {
     pub fn meter_end_wh(&self) -> Option<f64> {
         match self.source {
             None => None,
-            Some(_) if self.lifetime() => self.counter.low.map_or(self.counter.last, |low| Some(low.latest)),
+            Some(_) if self.lifetime() => match self.counter.low {
+                Some(low) if low.latest > low.least => Some(low.latest),
+                _ => self.counter.last,
+            },
             Some(_) => Some(self.soft_start_wh + self.wh()),
         }
     }
@@ -170,6 +175,9 @@ impl Counter {
         if gained == 0.0 {
             return 0.0;
         }
+        // A counter that shows 0 may be one that has not woken up yet; from any other reading a large step is believed
+        // as far as cables carry, because what is not believed is not billed.
+        let most_w = if last > 0.0 { most_w.max(MOST_OF_ALL_W) } else { most_w };
         let possible = gained <= self.possible_wh(self.at, most_w, now);
         self.last = Some(wh);
         self.note(now);
@@ -290,6 +298,12 @@ mod tests {
         let mut car = Car::new();
         car.own(&[1_000.0, 1_040.0]).restarted().own(&[1_540.0]);
         assert_eq!(car.energy.wh(), 540.0);
+        // Three hours away, and the wallbox gives twice of what the configuration says.
+        let mut car = Car::new();
+        car.own(&[1_000.0]).restarted();
+        car.at = 3 * 3_600_000;
+        car.own(&[73_000.0]);
+        assert_eq!(car.energy.wh(), 72_000.0);
     }
 
     #[test]

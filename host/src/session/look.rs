@@ -29,29 +29,35 @@ pub struct Look {
     pub keeps_card: bool,
 }
 
+/// What the meter in front of a wallbox says.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pinned {
+    wh: Option<f64>,
+    power_w: Option<f64>,
+}
+
+impl Pinned {
+    /// At `now`.
+    pub fn of(meter: &DeviceStatus, now: Moment) -> Self {
+        Self { wh: meter.values.fresh(ENERGY_IMPORT, meter.not_before(now)), power_w: power_w(meter, now) }
+    }
+}
+
 impl Look {
-    /// What this wallbox says at `now`. `pinned` is the meter in front of it.
-    pub fn of(
-        device: &DeviceConfig,
-        status: Option<&DeviceStatus>,
-        pinned: Option<&DeviceStatus>,
-        now: Moment,
-    ) -> Self {
+    /// What this wallbox says at `now`; `None`: nobody runs it.
+    pub fn of(device: &DeviceConfig, status: Option<&DeviceStatus>, pinned: Pinned, now: Moment) -> Self {
         let most_w = f64::from(device.max_ma) / 1_000.0 * HIGHEST_V * 3.0;
-        let pinned_fresh = |name: &str| pinned.and_then(|meter| meter.values.fresh(name, meter.not_before(now)));
-        let pinned_power = || pinned.and_then(|meter| power_w(meter, now));
-        let pinned_wh = pinned_fresh(ENERGY_IMPORT);
         let keeps_card = device.device_type != HTTP_INPUT;
         let Some(status) = status else {
-            let meters = Meters { pinned_wh, power_w: pinned_power(), most_w, ..Meters::default() };
+            let meters = Meters { pinned_wh: pinned.wh, power_w: pinned.power_w, most_w, ..Meters::default() };
             return Self { meters, keeps_card, ..Self::default() };
         };
         let not_before = status.not_before(now);
         let meters = Meters {
             own_wh: status.values.fresh(ENERGY_IMPORT, not_before),
             session_wh: status.values.fresh(ENERGY_SESSION, not_before),
-            pinned_wh,
-            power_w: power_w(status, now).or_else(pinned_power),
+            pinned_wh: pinned.wh,
+            power_w: power_w(status, now).or(pinned.power_w),
             most_w,
         };
         let newest = status.values.newest();

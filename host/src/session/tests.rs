@@ -8,7 +8,7 @@ mod sequences;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::core::Core;
+use super::core::{Core, Devices};
 use super::{Now, Session};
 use crate::config::Config;
 use crate::site::{Connector, DeviceId, DeviceStatus, Health, Moment, Outcome, Restriction};
@@ -33,6 +33,12 @@ fn id(text: &str) -> DeviceId {
 
 fn config(text: &str) -> Config {
     crate::config::parse("test.toml", text, &[]).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+impl Devices for BTreeMap<DeviceId, DeviceStatus> {
+    fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T> {
+        self.get(id).map(read)
+    }
 }
 
 /// All sessions of a site whose devices say what the test has them say.
@@ -92,7 +98,7 @@ impl Bench {
     }
 
     fn look(&mut self) -> &mut Self {
-        self.core.look(&self.config, |id| self.devices.get(id).cloned(), self.now);
+        self.core.look(&self.config, &self.devices, self.now);
         self.write();
         self
     }

@@ -61,6 +61,13 @@ struct Shown {
     spent: bool,
 }
 
+/// A card that was shown at the empty wallbox.
+struct Waiting {
+    card: String,
+    until: Moment,
+    authorises: bool,
+}
+
 macro_rules! without_cards {
     ($($kind:ident),*) => {$(
         impl std::fmt::Debug for $kind {
@@ -71,7 +78,7 @@ macro_rules! without_cards {
         }
     )*};
 }
-without_cards!(Open, Auth, Shown);
+without_cards!(Open, Auth, Shown, Waiting);
 
 /// What the configuration says about the wallbox in this look.
 pub struct Facts<'a> {
@@ -102,7 +109,7 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Wallbox {
     saved: Saved,
-    waiting: Option<(String, Moment)>,
+    waiting: Option<Waiting>,
     /// When the overrides were changed last.
     overridden: Moment,
     outside: Option<OutsideWish>,
@@ -138,7 +145,7 @@ impl Wallbox {
         if !was_open {
             self.use_shown(facts, shown, now, &mut effects);
         }
-        if self.waiting.as_ref().is_some_and(|(_, until)| now.at >= *until) {
+        if self.waiting.as_ref().is_some_and(|waiting| now.at >= waiting.until) {
             self.waiting = None;
         }
         match connector {
@@ -207,7 +214,7 @@ impl Wallbox {
         self.count(look, now);
         // The event comes first; who authorises is part of it where that is known already.
         let at = effects.len();
-        let waiting = self.waiting.take().map(|(card, _)| card);
+        let waiting = self.waiting.take().map(|waiting| waiting.card);
         for card in waiting.into_iter().chain(facts.fixed_rfid.map(str::to_owned)) {
             if let Err(error) = self.enter(facts, &card, now, effects) {
                 tracing::warn!(device = %facts.id, "a card that was kept for the car is not taken: {error}");
@@ -290,7 +297,8 @@ impl Wallbox {
             return refused("this card is switched off");
         }
         let Some(open) = &mut self.saved.open else {
-            self.waiting = Some((text.to_owned(), now.at.after(CARD_WAITS)));
+            let authorises = card.is_some_and(|card| card.authorises);
+            self.waiting = Some(Waiting { card: text.to_owned(), until: now.at.after(CARD_WAITS), authorises });
             return Ok(());
         };
         self.changed = true;
@@ -345,7 +353,8 @@ impl Wallbox {
     /// A card is missing.
     pub fn needs_auth(&self, has_users: bool) -> bool {
         let authorised = self.saved.open.as_ref().is_some_and(|open| open.auth.is_some());
-        has_users && !authorised && self.waiting.is_none()
+        let kept = self.waiting.as_ref().is_some_and(|waiting| waiting.authorises);
+        has_users && !authorised && !kept
     }
 
     /// A car is plugged in, as far as was last seen.

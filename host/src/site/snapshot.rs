@@ -154,6 +154,14 @@ impl Board {
         self.lock().get(id).map(|status| status.borrow().clone())
     }
 
+    /// What `read` makes of one device's state, without a copy of it. `read` must not wait: the device's task is held
+    /// up meanwhile.
+    pub fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T> {
+        let status = self.lock().get(id).cloned()?;
+        let read = read(&status.borrow());
+        Some(read)
+    }
+
     /// A channel that follows one device.
     #[must_use]
     pub fn follow(&self, id: &DeviceId) -> Option<watch::Receiver<DeviceStatus>> {

@@ -162,6 +162,10 @@ fn a_toggling_card_switches_off_and_on_and_a_card_with_phases_asks_for_them() {
     assert_eq!(forbidden(&bench, "E1"), Some(Forbidden::Override));
     bench.card("0FF0", Some("E1")).unwrap();
     assert_eq!(bench.restriction("E1"), None);
+    // Kept for the car, but no authorisation.
+    bench.after(1).say("E1", A, &[]);
+    bench.card("0FF0", Some("E1")).unwrap();
+    assert!(bench.session("E1").needs_auth);
 }
 
 #[test]

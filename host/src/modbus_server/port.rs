@@ -107,14 +107,14 @@ async fn serve(port: usize, listener: TcpListener, registers: &Registers) {
 }
 
 /// A connection with an end to its patience.
-struct Patient {
-    stream: TcpStream,
+struct Patient<S> {
+    stream: S,
     idle: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Patient {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+impl<S> Patient<S> {
+    fn new(stream: S, place: OwnedSemaphorePermit) -> Self {
         Self { stream, idle: Box::pin(tokio::time::sleep(IDLE)), _place: place }
     }
 
@@ -131,14 +131,14 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let moved = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.watched(cx, moved)
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let moved = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.watched(cx, moved)
@@ -219,5 +219,31 @@ fn code(error: &RegisterError) -> ExceptionCode {
         RegisterError::Value(_) => ExceptionCode::IllegalDataValue,
         RegisterError::Device(_) => ExceptionCode::ServerDeviceFailure,
         RegisterError::Busy(_) => ExceptionCode::ServerDeviceBusy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_still_is_not_waited_for_ever() {
+        let (mut near, far) = tokio::io::duplex(4);
+        let places = Arc::new(Semaphore::new(1));
+        let mut patient = Patient::new(far, Arc::clone(&places).try_acquire_owned().unwrap());
+        tokio::time::advance(IDLE / 2).await;
+        near.write_all(&[7]).await.unwrap();
+        assert_eq!(patient.read_u8().await.unwrap(), 7);
+        // Half a frame and then nothing; and a client that takes no answers.
+        let begin = Instant::now();
+        assert_eq!(patient.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begin.elapsed(), IDLE);
+        near.write_all(&[8]).await.unwrap();
+        patient.read_u8().await.unwrap();
+        assert_eq!(patient.write_all(&[0; 9]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(patient);
+        assert_eq!(places.available_permits(), 1, "its place is free again");
     }
 }

@@ -226,6 +226,37 @@ async fn silence_of_a_controller_that_only_enabled_gives_the_old_limit_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn in_mode_manage_writes_are_wishes_that_cap_the_load_manager() {
+    let bench = Bench::start("manage").await;
+    let mut restrictions = bench.sessions.restrictions();
+    let mut restriction = async |wanted: &str, is: fn(crate::site::Restriction) -> bool| {
+        let e1 = bench.e1.clone();
+        let found = tokio::time::timeout(
+            Duration::from_secs(5),
+            restrictions.wait_for(|all| is(all.get(&e1).copied().unwrap_or_default())),
+        );
+        assert!(
+            found.await.is_ok_and(|found| found.is_ok()),
+            "not {wanted}: {:?}",
+            bench.sessions.restrictions().borrow()
+        );
+    };
+    bench.write(8093, &[100]).await.unwrap();
+    restriction("10 A", |r| r.max_ma == Some(10_000) && r.forbidden.is_none()).await;
+    bench.write(8094, &[0]).await.unwrap();
+    restriction("forbidden", |r| r.forbidden == Some(crate::site::Forbidden::Outside)).await;
+    bench.write(8094, &[1]).await.unwrap();
+    restriction("allowed again", |r| r.max_ma == Some(10_000) && r.forbidden.is_none()).await;
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    restriction("the failsafe current", |r| r.max_ma == Some(6_000)).await;
+    bench.registers.heard(&bench.e1).await;
+    restriction("as before", |r| r.max_ma == Some(10_000)).await;
+    bench.registers.release_controllers().await;
+    restriction("free", |r| r.max_ma.is_none() && r.forbidden.is_none()).await;
+    assert_eq!(bench.wallboxes.told(), [], "the load manager commands, and nobody beside it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn defaults_count_after_a_restart() {
     let state = DriverState::in_memory().unwrap();
     let bench = Bench::with("observe", state.clone()).await;

@@ -1,11 +1,11 @@
 //! One entry of `devices`, also the payload of `get/<dev_id>`. Fields and units: `cfos-interfaces.md` 1.3.2 to 1.3.4
 //! and 7.1; old and new names side by side, because clients of both generations are in use.
 
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
+mod shape;
 
 use crate::config::{BrokerRef, DeviceConfig, EndpointUrl, HTTP_INPUT, PhaseMap};
 use crate::load::{ChargerPlan, Reason};
+use crate::session::Session;
 use crate::site::{Connector, DeviceKind, DeviceStatus, Health, Info, Moment, Role, quantities};
 
 use super::number::Number;
@@ -14,23 +14,30 @@ use super::number::Number;
 const IN_USE_MA: f64 = 500.0;
 /// Voltage to compute with where none is measured.
 const NOMINAL_V: f64 = 230.0;
+/// `error.code` of a wallbox whose sensor of residual direct current reports a fault.
+const DC_SENSOR: f64 = 9.0;
 
 /// One device at one moment. Serialises without an intermediate tree.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceObject<'a> {
     /// Its entry in the file.
     pub device: &'a DeviceConfig,
-    /// Its place in the file, from 1.
-    pub number: usize,
+    /// The number that people know it by: the file's, else its place in the file, from 1.
+    pub number: u32,
     /// `None`: nobody runs it (it is disabled, or just starting).
     pub status: Option<&'a DeviceStatus>,
     /// What the load manager decided; `None` for meters and before the first cycle.
     pub plan: Option<&'a ChargerPlan>,
+    /// What goes on at it; `None` for meters.
+    pub session: Option<&'a Session>,
+    /// The meter in front of a wallbox.
+    pub pinned: Option<&'a DeviceStatus>,
     /// The present moment.
     pub now: Moment,
 }
 
-/// `evse_ajax`, `meter_ajax` for what is fed; else the plugin's id with underscores, `evse_go_e`.
+/// `evse_ajax`, `meter_ajax` for what is fed; else the original's name where clients look for it, `evse_powerbrain`;
+/// else the plugin's id with underscores, `evse_go_e`.
 #[must_use]
 pub fn dev_type(device: &DeviceConfig) -> String {
     dev_type_of(device.id.kind(), &device.device_type)
@@ -42,11 +49,22 @@ pub(super) fn dev_type_of(kind: DeviceKind, device_type: &str) -> String {
         DeviceKind::Evse => "evse",
         DeviceKind::Meter => "meter",
     };
-    let name = if device_type == HTTP_INPUT { "ajax".to_owned() } else { device_type.replace('-', "_") };
+    let name = match device_type {
+        HTTP_INPUT => "ajax".to_owned(),
+        // Some clients handle only wallboxes of this type (cfos-interfaces.md 7.1, COBOT).
+        "cfos-power-brain" => "powerbrain".to_owned(),
+        plugin => plugin.replace('-', "_"),
+    };
     format!("{prefix}_{name}")
 }
 
 impl DeviceObject<'_> {
+    /// The number that people know a device by: the file's, else its place in the file, counted from 1.
+    #[must_use]
+    pub fn number_of(index: usize, device: &DeviceConfig) -> u32 {
+        device.number.unwrap_or(u32::try_from(index + 1).unwrap_or(u32::MAX))
+    }
+
     /// Whether what the device says is missing or too old. A disabled device is not expected to say anything.
     #[must_use]
     pub fn com_err(&self) -> bool {
@@ -128,8 +146,7 @@ impl DeviceObject<'_> {
         if self.com_err() || !self.device.enabled {
             return 6;
         }
-        let connector = self.status.and_then(|status| status.values.connector()).map(|measured| measured.value);
-        match connector.unwrap_or_default() {
+        match self.connector() {
             Connector::Available => 1,
             Connector::Connected => 2,
             Connector::Charging => 3,
@@ -167,6 +184,7 @@ impl DeviceObject<'_> {
         match self.plan.map(|plan| &plan.reason) {
             _ if !self.paused() => 0,
             Some(Reason::Forbidden) => 3,
+            _ if self.session.is_some_and(|session| session.overrides.charging_off || session.needs_auth) => 3,
             Some(Reason::NotAvailable | Reason::NoCircuit | Reason::NotAccepting) => 5,
             _ => 1,
         }
@@ -175,6 +193,44 @@ impl DeviceObject<'_> {
     fn pause_time_s(&self) -> u64 {
         let since = self.plan.map(|plan| plan.since).or(self.status.and_then(|s| s.commanded).map(|c| c.at));
         if self.paused() { since.map_or(0, |since| self.now.since(since).as_secs()) } else { 0 }
+    }
+
+    /// Lifetime energy in Wh: the wallbox's own counter, else that of the meter in front of it, else what is counted for
+    /// it.
+    fn total_energy(&self) -> f64 {
+        let pinned = || self.pinned?.values.get(quantities::ENERGY_IMPORT).map(|measured| measured.value);
+        let counted = || self.session.and_then(|session| session.soft_meter_wh);
+        self.value(quantities::ENERGY_IMPORT).or_else(pinned).or_else(counted).unwrap_or_default()
+    }
+
+    fn connector(&self) -> Connector {
+        let connector = self.status.and_then(|status| status.values.connector());
+        connector.map(|measured| measured.value).unwrap_or_default()
+    }
+
+    /// The wallbox says that its sensor of residual direct current has tripped or failed.
+    fn dc_fault(&self) -> bool {
+        self.connector() == Connector::Fault && self.value(quantities::ERROR_CODE) == Some(DC_SENSOR)
+    }
+
+    fn no_pilot(&self) -> bool {
+        self.connector() == Connector::NoPilot
+    }
+
+    fn cable(&self) -> &'static str {
+        // What is fed tells its own maximum under the name of the cable's.
+        let told = self.value(quantities::LIMIT_CABLE).filter(|_| self.device.device_type != HTTP_INPUT);
+        let there = told.map_or_else(|| self.connector().plugged(), |ma| ma > 0.0);
+        if there { "cable" } else { "no cable" }
+    }
+
+    /// The host of a device on the network.
+    fn ip_address(&self) -> Option<&str> {
+        self.device.endpoints.values().find_map(|endpoint| match &endpoint.url {
+            EndpointUrl::ModbusTcp { host, .. } | EndpointUrl::ModbusRtuTcp { host, .. } => Some(host.as_str()),
+            EndpointUrl::Http(url) => host(url),
+            EndpointUrl::ModbusRtu(_) | EndpointUrl::Mqtt(_) => None,
+        })
     }
 
     /// `Manufacturer,device,device version,firmware,serial`; of what is fed, the text it gives.
@@ -220,112 +276,6 @@ impl DeviceObject<'_> {
             Some(health) => health.describe(),
         }
     }
-
-    fn common<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
-        map.serialize_entry("dev_type", &dev_type(self.device))?;
-        map.serialize_entry("device_enabled", &u8::from(self.device.enabled))?;
-        map.serialize_entry("name", &self.device.name)?;
-        map.serialize_entry("address", &self.address())?;
-        map.serialize_entry("id", &self.id())?;
-        map.serialize_entry("dev_id", self.device.id.as_str())?;
-        map.serialize_entry("number", &self.number)?;
-        map.serialize_entry("desc", &self.device.desc)?;
-        map.serialize_entry("com_err", &self.com_err())?;
-        map.serialize_entry("com_err_secs", &self.com_err_secs())?;
-        map.serialize_entry("com_errors", &self.status.map_or(0, |status| status.errors))?;
-        map.serialize_entry("status", &self.text_of_health())?;
-        map.serialize_entry("last_error", self.status.map_or("", |status| &status.last_error))?;
-        map.serialize_entry("is_evse", &(self.device.id.kind() == DeviceKind::Evse))?;
-        map.serialize_entry("model", &self.model())?;
-        for name in ["current_l1", "current_l2", "current_l3"].into_iter().zip(quantities::CURRENT) {
-            map.serialize_entry(name.0, &self.number(name.1))?;
-        }
-        map.serialize_entry("power_w", &Number(self.power().unwrap_or_default()))
-    }
-
-    fn evse<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
-        let state = self.state();
-        map.serialize_entry("used_phases", &self.used_phases())?;
-        map.serialize_entry("label", "")?;
-        map.serialize_entry("min_charging_cur", &self.device.min_ma)?;
-        map.serialize_entry("max_charging_cur", &self.device.max_ma)?;
-        let phases = self.device.phases.map_or(3, |map| map.of.iter().flatten().count());
-        let max_power = f64::from(self.device.max_ma) / 1000.0 * NOMINAL_V * if phases == 1 { 1.0 } else { 3.0 };
-        map.serialize_entry("max_power", &Number(max_power.round()))?;
-        map.serialize_entry("prio", &self.device.priority)?;
-        map.serialize_entry("charging_enabled", &self.charging_enabled())?;
-        map.serialize_entry("cur_charging_power", &Number(self.power().unwrap_or_default()))?;
-        map.serialize_entry("last_set_charging_cur", &self.last_set_ma())?;
-        map.serialize_entry("total_energy", &self.number(quantities::ENERGY_IMPORT))?;
-        map.serialize_entry("ta_en", &self.number(quantities::ENERGY_SESSION))?;
-        map.serialize_entry("charging_dur", &0)?;
-        map.serialize_entry("phases", &self.phases())?;
-        map.serialize_entry("phase_rotation", &self.phase_rotation())?;
-        map.serialize_entry("state", &state)?;
-        map.serialize_entry("lreason", &0)?;
-        map.serialize_entry("paused", &self.paused())?;
-        map.serialize_entry("pause_reason", &self.pause_reason())?;
-        map.serialize_entry("pause_time", &self.pause_time_s())?;
-        map.serialize_entry("pause_min_time", &0)?;
-        map.serialize_entry("needs_auth", &false)?;
-        map.serialize_entry("overrides", &0)?;
-        map.serialize_entry(
-            "evse",
-            &BuiltIn {
-                cp_state: match state {
-                    1 => "Standby",
-                    2 => "Vehicle detected",
-                    3 | 4 => "Charging",
-                    5 => "Error",
-                    _ => "Offline",
-                },
-                pp_state: "no cable",
-                charging: matches!(state, 3 | 4),
-                current: self.last_set_ma().max(0),
-                enabled: self.charging_enabled(),
-            },
-        )
-    }
-
-    fn meter<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
-        // A meter's conductors are the circuit's L1, L2, L3.
-        map.serialize_entry("used_phases", &7)?;
-        map.serialize_entry("factor", &1)?;
-        map.serialize_entry("is_va", &self.is_va())?;
-        map.serialize_entry("import", &self.number(quantities::ENERGY_IMPORT))?;
-        map.serialize_entry("export", &self.number(quantities::ENERGY_EXPORT))?;
-        map.serialize_entry("power", &Number(self.power().unwrap_or_default()))?;
-        for name in ["voltage_l1", "voltage_l2", "voltage_l3"].into_iter().zip(quantities::VOLTAGE) {
-            map.serialize_entry(name.0, &self.number(name.1))?;
-        }
-        if let Some(soc) = self.value(quantities::BATTERY_SOC) {
-            map.serialize_entry("soc", &Number(soc))?;
-        }
-        let role = Role::ALL.iter().position(|role| *role == self.device.role).unwrap_or_default();
-        map.serialize_entry("role", &role)
-    }
-}
-
-/// `evse`: an object that only built-in wallboxes have in the original and that clients look for in all.
-#[derive(Serialize)]
-struct BuiltIn {
-    cp_state: &'static str,
-    pp_state: &'static str,
-    charging: bool,
-    current: i64,
-    enabled: bool,
-}
-
-impl Serialize for DeviceObject<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        self.common(&mut map)?;
-        match self.device.id.kind() {
-            DeviceKind::Evse => self.evse(&mut map)?,
-            DeviceKind::Meter => self.meter(&mut map)?,
-        }
-        map.end()
-    }
 }
 
 fn bits(map: PhaseMap, used: [bool; 3]) -> u8 {
@@ -335,4 +285,15 @@ fn bits(map: PhaseMap, used: [bool; 3]) -> u8 {
         .filter(|(_, used)| *used)
         .filter_map(|(phase, _)| phase)
         .fold(0, |bits, phase| bits | 1 << phase)
+}
+
+/// The host of `http://user@host:port/base`.
+fn host(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.strip_prefix('[') {
+        Some(v6) => v6.split_once(']').map(|(host, _)| host),
+        None => host.split(':').next(),
+    }
 }

@@ -6,6 +6,7 @@ pub mod api;
 mod cached;
 pub mod ctl;
 mod device;
+mod machine;
 pub mod mqtt;
 mod number;
 mod params;
@@ -21,12 +22,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
-use crate::config::{Config, DeviceConfig};
+use crate::config::{Config, DeviceConfig, LoadMode};
 use crate::control::PlanView;
 use crate::session::SessionView;
 use crate::site::{DeviceId, DeviceStatus, Snapshot};
 
 pub use device::{DeviceObject, dev_type};
+pub use machine::Machine;
 pub use params::Params;
 pub use source::SiteSource;
 pub use variables::variables;
@@ -51,6 +53,8 @@ pub struct SiteView {
     pub unix_s: u64,
     /// The largest overload of the house connection seen since the start, in mA.
     pub max_overdraft_ma: u32,
+    /// How busy the machine is.
+    pub machine: Machine,
 }
 
 impl SiteView {
@@ -68,9 +72,11 @@ impl SiteView {
     fn object<'a>(&'a self, index: usize, device: &'a DeviceConfig) -> DeviceObject<'a> {
         DeviceObject {
             device,
-            number: index + 1,
+            number: DeviceObject::number_of(index, device),
             status: self.status(&device.id),
             plan: self.plan.plan.chargers.get(&device.id),
+            session: self.sessions.get(&device.id),
+            pinned: device.meter.as_ref().and_then(|meter| self.status(meter)),
             now: self.snapshot.at,
         }
     }
@@ -82,9 +88,12 @@ pub struct DevInfo<'a>(pub &'a SiteView);
 
 impl Serialize for DevInfo<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
+        let mut map = serializer.serialize_map(Some(4))?;
         map.serialize_entry("params", &Params(self.0))?;
-        map.serialize_entry("auth_cnt", &0)?;
+        // Cars that wait for a card.
+        let waiting = self.0.sessions.values().filter(|session| session.plugged && session.needs_auth).count();
+        map.serialize_entry("auth_cnt", &waiting)?;
+        map.serialize_entry("loadmgr_disabled", &(self.0.config.load.mode == LoadMode::Observe))?;
         map.serialize_entry("devices", &Devices(self.0))?;
         map.end()
     }

@@ -8,7 +8,7 @@ use crate::site::{DeviceKind, Role};
 
 use super::number::Number;
 use super::source::overdraft_ma;
-use super::{SiteView, VERSION};
+use super::{SiteView, VERSION, variables};
 
 /// Volts to turn a current limit into the power that old clients read.
 const NOMINAL_V: f64 = 230.0;
@@ -145,8 +145,15 @@ impl Params<'_> {
         };
         map.serialize_entry("disable_policy", &policy)?;
         map.serialize_entry("cycle_time", &u64::try_from(load.cycle.as_millis()).unwrap_or(u64::MAX))?;
-        let wallboxes = view.config.devices.iter().filter(|device| device.id.kind() == DeviceKind::Evse).count();
-        map.serialize_entry("real_evses", &wallboxes)
+        let wallboxes = |enabled: bool| {
+            let wallboxes = view.config.devices.iter().filter(|device| device.id.kind() == DeviceKind::Evse);
+            wallboxes.filter(|device| device.enabled == enabled).count()
+        };
+        map.serialize_entry("real_evses", &wallboxes(true))?;
+        map.serialize_entry("real_evses_dis", &wallboxes(false))?;
+        map.serialize_entry("cm_vars", &variables(&view.config))?;
+        map.serialize_entry("cpu", &view.machine.cpu)?;
+        map.serialize_entry("mem", &view.machine.mem)
     }
 
     fn powers<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
@@ -172,7 +179,7 @@ impl Params<'_> {
     }
 
     /// What this version does not have: no limit for all wallboxes together, no imbalance limit, no pauses, no
-    /// prices, no variables and outputs, no licences.
+    /// prices, no outputs, no licences, no OCPP.
     fn absent<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         for name in [
             "max_total_evse_current",
@@ -183,18 +190,30 @@ impl Params<'_> {
             "phase_switch_delay",
             "price_model",
             "fixed_price",
+            "feed_in_tariff",
             "last_budget_reset",
             "cm_flags",
+            "license_end",
+            "ocpp_gateway_license_cnt",
+            "ocpp_gateway_licenses_used",
         ] {
             map.serialize_entry(name, &0)?;
         }
-        map.serialize_entry("imbalance_add", &false)?;
+        for name in ["imbalance_add", "shareware_mode", "ocpp_srv_use_ext_cert"] {
+            map.serialize_entry(name, &false)?;
+        }
+        for name in
+            ["surplus_expr", "tibber_home_id", "ocpp_srv_cert_fn", "ocpp_srv_private_key_fn", "ocpp_srv_password"]
+        {
+            map.serialize_entry(name, "")?;
+        }
+        for name in ["cm_outs", "ocpp_srv_cacert_fn"] {
+            map.serialize_entry(name, &serde_json::json!([]))?;
+        }
         // A wallbox that does not answer always counts as a load here.
         map.serialize_entry("reduce_on_com_err", &true)?;
-        map.serialize_entry("surplus_expr", "")?;
         map.serialize_entry("max_evses", &1000)?;
-        map.serialize_entry("shareware_mode", &false)?;
-        map.serialize_entry("cm_vars", &serde_json::json!({ "vars": [] }))?;
-        map.serialize_entry("cm_outs", &serde_json::json!([]))
+        map.serialize_entry("ocpp_srv_tls_mode", "off")?;
+        map.serialize_entry("ocpp_srv_port", &19520)
     }
 }

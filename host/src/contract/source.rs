@@ -11,8 +11,8 @@ use crate::load::CircuitId;
 use crate::session::SessionView;
 use crate::site::{Board, Clock, DeviceId, Snapshot};
 
-use super::SiteView;
 use super::cached::Cache;
+use super::{SiteView, machine};
 
 /// The live site; cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,6 +31,7 @@ pub struct SiteSource {
     pub serial: Arc<str>,
     max_overdraft_ma: Arc<AtomicU32>,
     pub(super) cache: Cache,
+    machine: Arc<machine::Watch>,
 }
 
 impl SiteSource {
@@ -46,7 +47,8 @@ impl SiteSource {
     ) -> Self {
         let max_overdraft_ma = Arc::default();
         tokio::spawn(remember_overdraft(config.clone(), plan.clone(), Arc::clone(&max_overdraft_ma)));
-        Self { board, config, plan, sessions, clock, serial, max_overdraft_ma, cache: Cache::default() }
+        let (cache, machine) = (Cache::default(), Arc::default());
+        Self { board, config, plan, sessions, clock, serial, max_overdraft_ma, cache, machine }
     }
 
     /// Everything at this moment.
@@ -82,6 +84,7 @@ impl SiteSource {
             serial: Arc::clone(&self.serial),
             unix_s: self.clock.unix_ms().map_or(0, |ms| ms / 1000),
             max_overdraft_ma: self.max_overdraft_ma.load(Ordering::Relaxed),
+            machine: self.machine.look(self.clock.now()),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The contract's shapes, field by field.
 
+mod fields;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -37,6 +39,7 @@ fn view(text: &str, fed: &[(&str, &[(&str, f64)])]) -> SiteView {
         serial: "S-1".into(),
         unix_s: 1_709_229_198,
         max_overdraft_ma: 0,
+        machine: crate::contract::Machine::default(),
     }
 }
 
@@ -194,7 +197,9 @@ fn a_wallbox_shows_state_orders_and_phases() {
         &device(&view, "E1"),
         json!({"state": 3, "last_set_charging_cur": 8000, "paused": false, "used_phases": 7, "phases": 2,
             "phase_rotation": 1, "power_w": 1840, "cur_charging_power": 1840, "total_energy": 99, "pause_reason": 0,
-            "evse": {"cp_state": "Charging", "pp_state": "no cable", "charging": true, "current": 8000, "enabled": true}}),
+            "evse": {"dc_sensor_faults": 0, "dc_last_test_time": "1970-01-01T00:00:00.000Z", "dc_sensor_fault": false,
+                "dc_sensor_glitches": 0, "cp_state": "Charging", "cp_fault": false, "pp_state": "cable",
+                "charging": true, "current": 8000, "enabled": true}}),
     );
     change(&mut view, "E1", |status| {
         status.commanded = Some(Measured { value: 0, at: Moment(NOW.0 - 5_000) });
@@ -329,7 +334,7 @@ fn every_type_of_the_site_has_a_label() {
     let view = view(BOTH, &[]);
     assert_eq!(dev_types(&view.config).into_keys().collect::<Vec<_>>(), ["evse_ajax", "meter_ajax"]);
     let other = config::parse("f", "[[device]]\nid = \"E1\"\ntype = \"cfos-power-brain\"", &[]).unwrap();
-    assert_eq!(dev_types(&other)["evse_cfos_power_brain"], "cfos-power-brain");
+    assert_eq!(dev_types(&other)["evse_powerbrain"], "cfos-power-brain");
 }
 
 #[test]

@@ -99,12 +99,16 @@ impl DeviceTask {
 
     fn payload(&self, device: &DeviceConfig, status: Option<&mut watch::Receiver<DeviceStatus>>) -> Vec<u8> {
         let plan = Arc::clone(&self.source.plan.borrow());
+        let sessions = Arc::clone(&self.source.sessions.borrow());
+        let pinned = device.meter.as_ref().and_then(|meter| self.source.board.device(meter));
         let status = status.map(watch::Receiver::borrow_and_update);
         to_json(&DeviceObject {
             device,
-            number: self.index + 1,
+            number: DeviceObject::number_of(self.index, device),
             status: status.as_deref(),
             plan: plan.plan.chargers.get(&device.id),
+            session: sessions.get(&device.id),
+            pinned: pinned.as_ref(),
             now: self.source.clock.now(),
         })
     }

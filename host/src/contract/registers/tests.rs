@@ -56,6 +56,7 @@ impl Site {
             serial: "S-1".into(),
             unix_s: 1_709_229_198,
             max_overdraft_ma: 0,
+            machine: crate::contract::Machine::default(),
         };
         Self { view, held: Held::default() }
     }

@@ -31,11 +31,24 @@ impl Daemon {
     /// # Panics
     /// If the program was not built.
     #[must_use]
-    #[expect(clippy::panic, reason = "a program that is missing is a failed test")]
     pub fn start<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    /// The same with further environment variables.
+    ///
+    /// # Panics
+    /// If the program was not built.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a program that is missing is a failed test")]
+    pub fn start_with<S: AsRef<std::ffi::OsStr>>(
+        args: impl IntoIterator<Item = S>,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let program = program();
         let mut child = Command::new(&program)
             .args(args)
+            .envs(environment.iter().copied())
             .current_dir(crate::root())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a real Mosquitto, the real daemon as a process, a client that waits for what it
 //! wants to see. Every wait has a deadline and says at its end what was seen instead.
 
+pub mod authority;
 pub mod bad_broker;
 pub mod daemon;
 pub mod expect;

@@ -4,7 +4,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(500);
+/// The wait lies between half a step and all of it, so the first is half a second at least.
+const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Counts failures and says how long to wait after each.
@@ -16,7 +17,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The wait after one more failure: between half and all of the doubled step.
     pub(crate) fn next(&mut self) -> Duration {
-        let step = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
+        let step = FIRST.saturating_mul(1 << self.failures.min(5)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         // RandomState is seeded by the system; its hash of nothing is random enough to spread reconnects.
         let random = RandomState::new().hash_one(0u8) % 1000;
@@ -34,9 +35,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_half_a_minute_and_start_over() {
+    fn b1_waits_double_from_half_a_second_up_to_half_a_minute_and_start_over() {
         let mut backoff = Backoff::default();
-        for expected_ms in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
+        for expected_ms in [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
             let wait = backoff.next().as_millis();
             assert!((expected_ms / 2..=expected_ms).contains(&wait), "{wait} ms is not within {expected_ms}");
         }

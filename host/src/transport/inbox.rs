@@ -10,6 +10,9 @@ use tokio::sync::Notify;
 use super::Message;
 use super::newest::{Gave, NewestQueue};
 
+/// Payload bytes one inbox holds at most, whatever its capacity: a flood of large messages must not fill the memory.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
 /// Which messages give way when they come faster than they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
@@ -36,14 +39,29 @@ pub struct WeakInbox {
 struct Shared {
     overflow: Overflow,
     capacity: usize,
-    queue: Mutex<NewestQueue<Message>>,
+    queue: Mutex<Waiting>,
     hasher: RandomState,
     arrived: Notify,
     dropped: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: NewestQueue<Message>,
+    /// Of all payloads.
+    bytes: usize,
+}
+
+impl Waiting {
+    fn pop(&mut self) -> Option<Message> {
+        let message = self.messages.pop()?;
+        self.bytes -= message.payload.len();
+        Some(message)
+    }
+}
+
 impl Inbox {
-    /// An empty inbox for at most `capacity` messages.
+    /// An empty inbox for at most `capacity` messages, and for at most 16 MiB of payloads.
     #[must_use]
     pub fn new(overflow: Overflow, capacity: usize) -> Self {
         let shared = Shared {
@@ -116,18 +134,32 @@ impl WeakInbox {
 impl Shared {
     fn push(&self, message: Message) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = &mut *queue;
+        let size = message.payload.len();
         match self.overflow {
             Overflow::NewestPerTopic => {
-                let key = self.hasher.hash_one((&*message.endpoint, message.topic.as_str()));
-                let same = |old: &Message, new: &Message| old.endpoint == new.endpoint && old.topic == new.topic;
-                if queue.push(key, message, same, self.capacity) != Gave::Nothing {
+                while queue.bytes + size > MOST_BYTES && queue.pop().is_some() {
                     self.count_dropped();
                 }
+                let key = self.hasher.hash_one((&*message.endpoint, message.topic.as_str()));
+                let same = |old: &Message, new: &Message| old.endpoint == new.endpoint && old.topic == new.topic;
+                queue.bytes += size;
+                match queue.messages.push(key, message, same, self.capacity) {
+                    Gave::Nothing => {}
+                    Gave::Replaced(old) | Gave::Evicted(old) => {
+                        queue.bytes -= old.payload.len();
+                        self.count_dropped();
+                    }
+                }
             }
-            Overflow::KeepOrder if queue.len() >= self.capacity => self.count_dropped(),
-            Overflow::KeepOrder => queue.push_back(0, message),
+            Overflow::KeepOrder if queue.messages.len() >= self.capacity || queue.bytes + size > MOST_BYTES => {
+                self.count_dropped();
+            }
+            Overflow::KeepOrder => {
+                queue.bytes += size;
+                queue.messages.push_back(0, message);
+            }
         }
-        drop(queue);
         self.arrived.notify_one();
     }
 
@@ -175,6 +207,22 @@ mod tests {
             inbox.push(message(topic, "1"));
         }
         assert_eq!(drain(&inbox), ["b=1", "c=1"]);
+    }
+
+    #[test]
+    fn b13_large_messages_are_bounded_by_their_bytes() {
+        let large = || Message { payload: vec![0; MOST_BYTES / 4].into(), ..message("a", "") };
+        let orders = Inbox::new(Overflow::KeepOrder, 1000);
+        (0..6).for_each(|_| orders.push(large()));
+        assert_eq!((orders.dropped(), drain(&orders).len()), (2, 4));
+        orders.push(large());
+        assert_eq!(drain(&orders).len(), 1, "there is room again");
+
+        let newest = Inbox::new(Overflow::NewestPerTopic, 1000);
+        (0..6).for_each(|n| newest.push(Message { topic: n.to_string(), ..large() }));
+        (0..6).for_each(|_| newest.push(Message { topic: "5".to_owned(), ..large() }));
+        let topics: Vec<_> = std::iter::from_fn(|| newest.try_recv()).map(|message| message.topic).collect();
+        assert!(topics.len() <= 4 && topics.last().is_some_and(|topic| topic == "5"), "{topics:?}");
     }
 
     #[test]

@@ -2,6 +2,11 @@
 //! B6, B13, B17, B18).
 
 mod acknowledged;
+mod receiving;
+mod reconnecting;
+mod schemes;
+mod tls;
+mod versions;
 
 use std::time::Duration;
 

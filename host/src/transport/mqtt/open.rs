@@ -88,9 +88,8 @@ async fn reach(shared: &Shared) -> Result<Box<dyn Socket>, Failure> {
     tcp.set_nodelay(true).map_err(|error| Failure::new(error.to_string()))?;
     let Some((connector, name)) = secure else { return Ok(Box::new(tcp)) };
     let explain = |error: io::Error| {
-        let eof = error.kind() == io::ErrorKind::UnexpectedEof;
-        let plain = || if eof { "the broker closed the connection during TLS".to_owned() } else { error.to_string() };
-        Failure::new(tls::explain(&error).unwrap_or_else(plain))
+        let broken = || format!("the TLS handshake broke off: {error}; does the broker speak TLS on this port?");
+        Failure::new(tls::explain(&error).unwrap_or_else(broken))
     };
     Ok(Box::new(connector.connect(name, tcp).await.map_err(explain)?))
 }

@@ -235,12 +235,12 @@ impl Life<'_> {
                 self.judge(&outcome, id, refused);
                 if !is_refused {
                     // Also for one that is not known: the broker must come to an end with it.
-                    packet::answer(&mut self.wire.output, Answer::PubRel, id);
+                    packet::answer(&mut self.wire.output, Answer::Rel, id);
                 }
             }
             Packet::PubRel(id) => {
                 self.open.remove(&id);
-                packet::answer(&mut self.wire.output, Answer::PubComp, id);
+                packet::answer(&mut self.wire.output, Answer::Comp, id);
             }
             Packet::PubComp(id) => {
                 let outcome = self.flight.completed(id);
@@ -300,12 +300,12 @@ impl Life<'_> {
     fn acknowledge(&mut self, qos: Qos, id: u16) {
         match qos {
             Qos::AtMostOnce => {}
-            Qos::AtLeastOnce => packet::answer(&mut self.wire.output, Answer::PubAck, id),
+            Qos::AtLeastOnce => packet::answer(&mut self.wire.output, Answer::Ack, id),
             Qos::ExactlyOnce => {
                 if self.open.len() < MOST_OPEN {
                     self.open.insert(id);
                 }
-                packet::answer(&mut self.wire.output, Answer::PubRec, id);
+                packet::answer(&mut self.wire.output, Answer::Rec, id);
             }
         }
     }

@@ -361,13 +361,13 @@ pub(super) fn unsubscribe(out: &mut BytesMut, filter: &str, id: u16, version_5: 
     }
 }
 
-/// The answers to a PUBLISH, the same in both versions where nothing went wrong.
+/// PUBACK, PUBREC, PUBREL and PUBCOMP, the same in both versions where nothing went wrong.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
-    PubAck = 0x40,
-    PubRec = 0x50,
-    PubRel = 0x62,
-    PubComp = 0x70,
+    Ack = 0x40,
+    Rec = 0x50,
+    Rel = 0x62,
+    Comp = 0x70,
 }
 
 /// Appends one of them.

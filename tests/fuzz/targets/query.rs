@@ -1,7 +1,7 @@
 //! What stands behind `/cnf?`: read without a panic, each argument once, and written again it says the same.
 #![no_main]
 
-use ladekern_fuzz::args::Args;
+use ladekern_fuzz::contract::api::Args;
 use libfuzzer_sys::fuzz_target;
 
 fn escape(text: &str) -> String {

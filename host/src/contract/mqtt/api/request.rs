@@ -29,7 +29,7 @@ impl Request {
     /// `topic` lies below `<prefix>/api`.
     pub fn read(prefix: &str, topic: &str, reply_to: Option<ReplyTo>) -> Self {
         let query = topic.strip_prefix(prefix).and_then(|rest| rest.strip_prefix("/api/")).unwrap_or_default();
-        let (ids, rest): (Vec<&str>, Vec<&str>) = query.split('&').partition(|part| part.starts_with("_rid="));
+        let (ids, rest): (Vec<&str>, Vec<&str>) = query.split('&').partition(|part| is_id(part));
         let id = match ids.as_slice() {
             [] => Ok(None),
             [one] => id(one).map(Some),
@@ -46,9 +46,15 @@ impl Request {
     }
 }
 
+/// Whether this is the argument `_rid`, however its name is escaped.
+fn is_id(part: &str) -> bool {
+    let name = part.split_once('=').map_or(part, |(name, _)| name);
+    crate::config::percent_decode(name).as_deref() == Some("_rid")
+}
+
 /// The id of `_rid=<id>`: one level of a topic.
 fn id(part: &str) -> Result<String, String> {
-    let text = part.strip_prefix("_rid=").unwrap_or_default().replace('+', " ");
+    let text = part.split_once('=').map_or("", |(_, id)| id).replace('+', " ");
     let wrong = || format!("_rid: expected 1 to {LONGEST_ID} characters without / + # and control characters");
     let id = crate::config::percent_decode(&text).ok_or_else(wrong)?;
     let good = |c: char| !c.is_control() && !matches!(c, '/' | '+' | '#');
@@ -105,9 +111,18 @@ mod tests {
         assert_eq!(request.target, Target::Request("a b-1".into()));
         assert_eq!(args(request), pairs(&[("cmd", "get_params")]));
         assert_eq!(read("cmd=get_params").target, Target::Plain);
+        assert_eq!(read("%5frid=7&cmd=x").target, Target::Request("7".into()), "a name may be escaped");
         let long = "x".repeat(65);
-        for bad in ["_rid=", "_rid=a/b", "_rid=a%2Bb", "_rid=%23", "_rid=%zz", "_rid=a&_rid=b", &format!("_rid={long}")]
-        {
+        for bad in [
+            "_rid",
+            "_rid=",
+            "_rid=a/b",
+            "_rid=a%2Bb",
+            "_rid=%23",
+            "_rid=%zz",
+            "_rid=a&_rid=b",
+            &format!("_rid={long}"),
+        ] {
             let request = read(&format!("cmd=x&{bad}"));
             assert!(request.args.unwrap_err().contains("_rid"), "{bad}");
             assert_eq!(request.target, Target::Plain, "{bad}");

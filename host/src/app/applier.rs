@@ -3,14 +3,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, SettingsError};
+use super::writer::Waiting;
+use crate::config::Config;
 use crate::device::Devices;
-
-/// Who waits for a change.
-pub(super) type Waiting = oneshot::Sender<Result<(), SettingsError>>;
 
 /// The task; ends when the last job is done after [`Applier::stop`].
 #[derive(Debug)]

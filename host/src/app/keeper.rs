@@ -213,3 +213,189 @@ impl Keeper {
         self.temporary.variables.retain(|name, _| !is(&["variables", name]));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: &str = "[site]\ntitle = \"a\" # shown\n\n[variables]\nx = 1\n\n[[device]]\nid = \"E1\"\ntype = \"http-input\"\nmax_ma = 16000\n";
+
+    fn keeper_with(set: &[&str]) -> Keeper {
+        let overrides: Vec<Override> = set.iter().map(|set| set.parse().unwrap()).collect();
+        let config = config::parse("f.toml", HOME, &overrides).unwrap();
+        Keeper::new("f.toml".into(), overrides, HOME.into(), config)
+    }
+
+    fn keeper() -> Keeper {
+        keeper_with(&[])
+    }
+
+    fn path(key: &str) -> Vec<String> {
+        key.split('.').map(str::to_owned).collect()
+    }
+
+    fn set(key: &str, value: &str) -> Edit {
+        Edit::Set { key: path(key), value: value.parse().unwrap() }
+    }
+
+    fn variable(name: &str, value: f64) -> Volatile {
+        Volatile::Variable { name: name.into(), value: Some(value) }
+    }
+
+    #[track_caller]
+    fn invalid(keeper: &mut Keeper, edits: &[Edit], volatile: &[Volatile], part: &str) {
+        let before = (keeper.in_force(), keeper.to_write());
+        let error = keeper.change(edits, volatile).unwrap_err();
+        assert!(matches!(error, SettingsError::Invalid(_)), "{error:?}");
+        assert!(error.to_string().contains(part), "{error}");
+        assert_eq!((keeper.in_force(), keeper.to_write()), before, "nothing of it is in force");
+    }
+
+    #[test]
+    fn a_change_is_in_force_and_to_be_written() {
+        let mut keeper = keeper();
+        keeper.change(&[set("device.E1.max_ma", "8000")], &[]).unwrap();
+        assert_eq!(keeper.in_force().devices[0].max_ma, 8000);
+        let (expected, text) = keeper.to_write().unwrap();
+        assert_eq!((expected.as_str(), text.clone()), (HOME, HOME.replace("16000", "8000")));
+        keeper.written(text);
+        assert_eq!(keeper.to_write(), None);
+        // What is so already is not written, and neither is what was taken back.
+        keeper.change(&[set("device.E1.max_ma", "8000")], &[]).unwrap();
+        assert_eq!(keeper.to_write(), None);
+        keeper.change(&[set("variables.x", "2")], &[]).unwrap();
+        keeper.change(&[set("variables.x", "1")], &[]).unwrap();
+        assert_eq!(keeper.to_write(), None);
+    }
+
+    #[test]
+    fn all_or_nothing() {
+        let mut keeper = keeper();
+        let good = set("site.title", "\"b\"");
+        invalid(
+            &mut keeper,
+            &[good.clone(), set("device.E1.max_ma", "5")],
+            &[],
+            "f.toml:10: device.E1.max_ma: expected",
+        );
+        invalid(
+            &mut keeper,
+            &[good.clone(), set("device.E7.max_ma", "8000")],
+            &[],
+            "f.toml: device.E7.max_ma: there is no",
+        );
+        invalid(
+            &mut keeper,
+            &[set("site.titel", "1")],
+            &[],
+            "f.toml:3: site.titel: unknown key, did you mean \"title\"?",
+        );
+        invalid(&mut keeper, &[good.clone()], &[Volatile::MaxTotalCurPrc(101)], "load.max_total_cur_prc: expected");
+        invalid(&mut keeper, &[good], &[variable("y", f64::NAN)], "variables.y: expected a number");
+        invalid(&mut keeper, &[], &[variable("y", 1.0), variable("0", 1.0)], "not beginning with a digit");
+    }
+
+    #[test]
+    fn what_the_command_line_says_cannot_be_changed() {
+        let mut keeper = keeper_with(&["device.E1.max_ma=8000", "site.desc=d"]);
+        invalid(
+            &mut keeper,
+            &[set("device.E1.max_ma", "10000")],
+            &[],
+            "--set device.E1.max_ma=8000: device.E1.max_ma: is set on the command line",
+        );
+        invalid(
+            &mut keeper,
+            &[Edit::RemoveEntry { list: "device", id: "E1".into() }],
+            &[],
+            "is set on the command line",
+        );
+        // Another key beside it is free, and so is the same value again.
+        keeper.change(&[set("device.E1.name", "\"n\""), set("device.E1.max_ma", "16000")], &[]).unwrap();
+        assert_eq!((keeper.in_force().devices[0].name.as_str(), keeper.in_force().devices[0].max_ma), ("n", 8000));
+        assert!(!keeper.to_write().unwrap().1.contains("8000"), "overrides are not saved");
+    }
+
+    #[test]
+    fn temporary_values_are_never_written_and_last_until_somebody_says_otherwise() {
+        let mut keeper = keeper();
+        keeper.change(&[], &[Volatile::MaxTotalCurPrc(50), variable("x", 7.0), variable("y", 8.0)]).unwrap();
+        let check = |keeper: &Keeper, share: u8, x: f64, y: Option<f64>| {
+            let config = keeper.in_force();
+            assert_eq!(config.load.max_total_cur_prc, share);
+            assert_eq!((config.variables["x"], config.variables.get("y").copied()), (x, y));
+        };
+        check(&keeper, 50, 7.0, Some(8.0));
+        assert_eq!(keeper.to_write(), None);
+        // Other changes, by commands and by hand, leave them.
+        keeper.change(&[set("site.title", "\"b\"")], &[]).unwrap();
+        assert_eq!(keeper.found(Ok(HOME.replace("16000", "9000"))), Found::Changed { lost: Vec::new() });
+        check(&keeper, 50, 7.0, Some(8.0));
+        assert!(!keeper.to_write().unwrap().1.contains("prc"));
+        // A lasting value ends a temporary one, one by hand too.
+        keeper.change(&[set("variables.y", "3")], &[]).unwrap();
+        check(&keeper, 50, 7.0, Some(3.0));
+        let text = keeper.to_write().unwrap().1;
+        keeper.found(Ok(text.replace("x = 1", "x = 2")));
+        check(&keeper, 50, 2.0, Some(3.0));
+        keeper.found(Ok(format!("load.max_total_cur_prc = 90\n{text}")));
+        check(&keeper, 90, 1.0, Some(3.0));
+        keeper.change(&[], &[variable("x", 5.0), variable("z", 5.0)]).unwrap();
+        keeper.change(&[], &[Volatile::Variable { name: "x".into(), value: None }]).unwrap();
+        assert_eq!((keeper.in_force().variables["x"], keeper.in_force().variables["z"]), (1.0, 5.0));
+        keeper.change(&[], &[Volatile::ClearVariables]).unwrap();
+        assert_eq!(keeper.in_force().variables.len(), 2);
+    }
+
+    #[test]
+    fn changes_that_are_not_written_yet_are_made_to_what_a_human_wrote_meanwhile() {
+        let mut keeper = keeper();
+        keeper.change(&[set("device.E1.max_ma", "8000"), set("variables.y", "2")], &[]).unwrap();
+        let theirs = format!("# mine\n{}", HOME.replace("\"a\"", "\"b\""));
+        assert_eq!(keeper.found(Ok(theirs.clone())), Found::Changed { lost: Vec::new() });
+        let config = keeper.in_force();
+        assert_eq!((config.site.title.as_str(), config.devices[0].max_ma, config.variables["y"]), ("b", 8000, 2.0));
+        let expected = theirs.replace("16000", "8000").replace("x = 1\n", "x = 1\ny = 2\n");
+        assert_eq!(keeper.to_write(), Some((theirs, expected)));
+    }
+
+    #[test]
+    fn a_human_is_never_overruled() {
+        let lost = |theirs: &str, ours: &[Edit], part: &str| {
+            let mut keeper = keeper();
+            keeper.change(ours, &[]).unwrap();
+            let Found::Changed { lost } = keeper.found(Ok(theirs.to_owned())) else { panic!("{theirs}") };
+            assert_eq!(lost.len(), 1, "{lost:?}");
+            assert!(lost[0].contains(part), "{lost:?}");
+            assert_eq!(keeper.to_write(), None, "their text stays");
+            assert_eq!(keeper.in_force(), config::parse("f", theirs, &[]).unwrap());
+        };
+        let lower = set("device.E1.max_ma", "8000");
+        lost(&HOME.replace("16000", "10000"), &[lower.clone()], "device.E1.max_ma: the file was changed there as well");
+        lost("[site]\ntitle = \"a\"\n", &[lower.clone()], "device.E1.max_ma: there is no entry");
+        // Each alone would do, and together they do not.
+        lost(&format!("{HOME}min_ma = 10000\n"), &[lower.clone()], "device.E1.max_ma: 8000 is below min_ma");
+        let mut keeper = keeper();
+        keeper.change(&[lower], &[]).unwrap();
+        keeper.found(Ok(HOME.replace("16000", "8_000")));
+        assert_eq!(keeper.to_write(), None, "they wrote the same, in their words");
+    }
+
+    #[test]
+    fn a_broken_file_is_left_alone_until_it_is_well() {
+        let mut keeper = keeper();
+        keeper.change(&[set("device.E1.max_ma", "8000")], &[]).unwrap();
+        let Found::Broken(errors) = keeper.found(Ok("[site".into())) else { panic!("no TOML") };
+        assert!(errors.to_string().starts_with("f.toml:1: no TOML"), "{errors}");
+        assert_eq!(keeper.found(Ok("[site".into())), Found::Same, "said once");
+        assert_eq!(keeper.to_write(), None);
+        assert_eq!(keeper.in_force().devices[0].max_ma, 8000);
+        let error = keeper.change(&[set("site.title", "\"b\"")], &[]).unwrap_err();
+        assert!(matches!(&error, SettingsError::Cannot(why) if why.contains("f.toml:1: no TOML")), "{error:?}");
+        keeper.change(&[], &[Volatile::MaxTotalCurPrc(5)]).unwrap();
+        assert!(matches!(keeper.found(Err("there is no such file".into())), Found::Broken(_)));
+        assert_eq!(keeper.found(Ok(HOME.into())), Found::Changed { lost: Vec::new() });
+        assert_eq!(keeper.to_write().unwrap().1, HOME.replace("16000", "8000"), "and then it is written");
+        assert_eq!(keeper.in_force().load.max_total_cur_prc, 5);
+    }
+}

@@ -9,6 +9,7 @@ mod reload;
 mod schedule;
 #[cfg(test)]
 pub(crate) mod testing;
+mod writer;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

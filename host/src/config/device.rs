@@ -305,7 +305,7 @@ fn endpoint(mut table: Reader<'_>) -> Option<EndpointConfig> {
         if prefix.contains(['+', '#', '\0']) { Err("a prefix has no wildcards".into()) } else { Ok(prefix.to_owned()) }
     });
     let user = table.read("user", owned);
-    let password_file = table.read("password_file", text).map(Into::into);
+    let password_file = table.path("password_file");
 
     let (kind, foreign): (&str, &[&str]) = match &url {
         None => ("", &[]),
@@ -316,8 +316,8 @@ fn endpoint(mut table: Reader<'_>) -> Option<EndpointConfig> {
     for key in foreign.iter().filter(|key| table.peek(key).is_some()) {
         table.error(key, format!("does not belong to an {kind} address; remove it"));
     }
-    if user.is_some() != password_file.is_some() && foreign.len() != 5 {
-        table.error("user", "user and password_file belong together");
+    if !foreign.contains(&"user") {
+        table.together("user", "password_file");
     }
     table.finish();
     let defaults = plain(url?);

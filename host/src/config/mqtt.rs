@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::parse::{NO_DEFAULT_BROKER, broker_ref, listen};
 use super::reader::{Reader, boolean, number, size, text};
-use super::tree::{Data, Node};
+use super::tree::{Data, Node, shorten};
 use super::types::*;
 
 /// Also tells whether the file names a default broker, be it a wrong one.
@@ -67,38 +67,38 @@ fn default_broker(node: &Node) -> Result<Option<DefaultBroker>, String> {
 fn tls(table: Reader<'_>) -> BTreeMap<(String, u16), BrokerTls> {
     let mut brokers = BTreeMap::new();
     for (name, node) in table.entries() {
+        // The name is what somebody took for a URL, and may have a password in it.
+        let key = table.key(&shorten(name));
+        let error = |message: String| table.context().error(node.place, key.clone(), message);
         let url: BrokerUrl = match name.parse() {
             Ok(url) => url,
-            Err(error) => {
-                let error: super::BadUrl = error;
-                table.error(name, error.to_string());
+            Err(why) => {
+                let why: super::BadUrl = why;
+                error(why.to_string());
                 continue;
             }
         };
         if !url.tls || url.login.is_some() {
-            table.error(name, "expected a broker with TLS and without a login, like \"mqtts://host:8883\"");
+            error("expected a broker with TLS and without a login, like \"mqtts://host:8883\"".into());
         }
         let Data::Table(entries) = &node.data else {
-            table.error(
-                name,
-                format!("expected a table like {{ ca_file = \"ca.pem\" }}, found {}", node.data.describe()),
-            );
+            error(format!("expected a table like {{ ca_file = \"ca.pem\" }}, found {}", node.data.describe()));
             continue;
         };
-        let reader = Reader::new(table.context(), table.key(name), "mqtt.tls.<url>", entries, node.place);
-        brokers.insert((url.host, url.port), broker_tls(reader));
+        let reader = Reader::new(table.context(), key.clone(), "mqtt.tls.<url>", entries, node.place);
+        if brokers.insert((url.host, url.port), broker_tls(reader)).is_some() {
+            error("there is an earlier table for this host and port; expected one for each".into());
+        }
     }
     brokers
 }
 
 fn broker_tls(mut table: Reader<'_>) -> BrokerTls {
-    let ca_file = table.read("ca_file", text).map(Into::into);
-    let cert = table.read("client_cert", text);
-    let key = table.read("client_key", text);
-    if cert.is_some() != key.is_some() {
-        table.error("client_cert", "client_cert and client_key belong together");
-    }
+    let ca_file = table.path("ca_file");
+    let cert = table.path("client_cert");
+    let key = table.path("client_key");
+    table.together("client_cert", "client_key");
     let verify = table.read("verify", boolean).unwrap_or(true);
     table.finish();
-    BrokerTls { ca_file, client: cert.zip(key).map(|(cert, key)| (cert.into(), key.into())), verify }
+    BrokerTls { ca_file, client: cert.zip(key), verify }
 }

@@ -154,7 +154,19 @@ fn devices<'a>(root: &mut Reader<'a>) -> Vec<Written<'a, DeviceConfig>> {
             None => devices.push(Written { item: device, entries, place }),
         }
     }
+    meters_of_wallboxes(&devices, context);
     devices
+}
+
+/// The meter in front of a wallbox has to be there.
+fn meters_of_wallboxes(devices: &[Written<'_, DeviceConfig>], context: &Context<'_>) {
+    for written in devices {
+        let Some(meter) = &written.item.meter else { continue };
+        if !devices.iter().any(|other| other.item.id == *meter) {
+            let key = format!("device.{}.meter", written.item.id);
+            context.error(written.place_of("meter"), key, format!("there is no device {meter}"));
+        }
+    }
 }
 
 /// A wallbox that names no circuit hangs on the only one there is.

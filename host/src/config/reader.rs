@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::tree::{Data, Node, Override, Place};
@@ -108,6 +109,23 @@ impl<'a> Reader<'a> {
                 self.context.error(node.place, self.key(name), message);
                 None
             }
+        }
+    }
+
+    /// Reads the name of a file; a relative one is relative to the folder of the configuration file.
+    pub fn path(&mut self, name: &'static str) -> Option<PathBuf> {
+        let folder = Path::new(self.context.file).parent().unwrap_or(Path::new(""));
+        self.read(name, |node| match text(node)? {
+            "" => Err("is empty; expected the name of a file".into()),
+            file => Ok(folder.join(file)),
+        })
+    }
+
+    /// Two keys of which neither makes sense without the other.
+    pub fn together(&self, a: &str, b: &str) {
+        if self.peek(a).is_some() != self.peek(b).is_some() {
+            let given = if self.peek(a).is_some() { a } else { b };
+            self.error(given, format!("{a} and {b} belong together"));
         }
     }
 

@@ -16,9 +16,7 @@ pub(super) fn http(mut table: Reader<'_>) -> HttpConfig {
     let localhost_is_admin = table.read("localhost_is_admin", boolean).unwrap_or(false);
     let cert = table.read("tls_cert", text);
     let key = table.read("tls_key", text);
-    if cert.is_some() != key.is_some() {
-        table.error("tls_cert", "tls_cert and tls_key belong together");
-    }
+    table.together("tls_cert", "tls_key");
     table.finish();
     let tls = cert.zip(key).map(|(cert, key)| (cert.into(), key.into()));
     HttpConfig { listen, admin_password, localhost_is_admin, tls }

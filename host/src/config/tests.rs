@@ -1,5 +1,7 @@
 //! Mistakes in a configuration, and what is said about each.
 
+mod sections;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -138,7 +140,7 @@ fn what_reaches_us_is_checked() {
         ("[mqtt]\ncontrol = true", ["mqtt.control", "need a broker"]),
         ("[mqtt]\napi_max_response = 1", ["mqtt.api_max_response", "256"]),
         ("[mqtt.tls.\"mqtt://a\"]\nverify = false", ["mqtt.tls.mqtt://a", "a broker with TLS"]),
-        ("[mqtt.tls.\"mqtts://a\"]\nclient_key = \"k\"", ["client_cert", "belong together"]),
+        ("[mqtt.tls.\"mqtts://a\"]\nclient_key = \"k\"", ["client_key", "belong together"]),
         ("[http]\nadmin_password_hash = \"geheim\"", ["http.admin_password_hash", "ladekern password"]),
         ("[http]\ntls_cert = \"a\"", ["http.tls_cert", "belong together"]),
         ("[modbus_server]\nports = [1, 1, 2]", ["modbus_server.ports", "three different"]),

@@ -31,28 +31,50 @@ pub(crate) struct EditError {
 /// # Errors
 /// The first edit that cannot be made; nothing is changed then.
 pub(crate) fn edit(text: &str, edits: &[Edit]) -> Result<String, EditError> {
-    let mut text = text.to_owned();
-    for edit in edits {
-        let made = edit_once(&text, edit);
-        text = made.map_err(|message| EditError { key: key_of(edit), message })?;
+    // Most calls bring edits of different keys, which are made in one go: reading a large file once for each of a
+    // thousand variables would take seconds. Where two of them need the same new table, the first one makes it.
+    if let Ok(made) = at_once(text, edits) {
+        return Ok(made);
+    }
+    let [first, rest @ ..] = edits else { return Ok(text.to_owned()) };
+    let mut text = alone(text, first)?;
+    if let Ok(made) = at_once(&text, rest) {
+        return Ok(made);
+    }
+    for edit in rest {
+        text = alone(&text, edit)?;
     }
     Ok(text)
 }
 
-fn edit_once(text: &str, edit: &Edit) -> Result<String, String> {
+fn alone(text: &str, edit: &Edit) -> Result<String, EditError> {
+    at_once(text, std::slice::from_ref(edit)).map_err(|message| EditError { key: key_of(edit), message })
+}
+
+/// Makes edits that have nothing to do with each other.
+fn at_once(text: &str, edits: &[Edit]) -> Result<String, String> {
+    let mut targets: Vec<Vec<String>> = edits.iter().map(target).collect();
+    targets.sort();
+    if targets.iter().zip(targets.iter().skip(1)).any(|(a, b)| b.starts_with(a)) {
+        return Err("one edit is about a part of another one".into());
+    }
     let document = parse(text)?;
-    let before = Plain::of_table(document.as_table());
-    let mut wanted = before.clone();
-    wanted.apply(edit);
+    let mut wanted = Plain::of_table(document.as_table());
     let mut blocks = Blocks::new(text, &document);
-    match edit {
-        Edit::Set { key, value } => blocks.set(key, value)?,
-        Edit::Remove { key } => blocks.remove(key)?,
-        Edit::Entry { list, entry } => {
-            let id = entry.get("id").and_then(Item::as_str).ok_or("the entry has no id")?;
-            blocks.put_entry(list, id, entry)?;
+    for edit in edits {
+        wanted.apply(edit);
+        match edit {
+            Edit::Set { key, .. } if key.first().is_some_and(|list| is_missing_list(&document, list)) => {
+                return Err(NO_ENTRY.into());
+            }
+            Edit::Set { key, value } => blocks.set(key, value)?,
+            Edit::Remove { key } => blocks.remove(key)?,
+            Edit::Entry { list, entry } => {
+                let id = entry.get("id").and_then(Item::as_str).ok_or("the entry has no id")?;
+                blocks.put_entry(list, id, entry)?;
+            }
+            Edit::RemoveEntry { list, id } => blocks.remove_entry(list, id)?,
         }
-        Edit::RemoveEntry { list, id } => blocks.remove_entry(list, id)?,
     }
     let made = blocks.splices.made();
     if made == text {
@@ -61,6 +83,10 @@ fn edit_once(text: &str, edit: &Edit) -> Result<String, String> {
     // The last word has the data, so that a place nobody thought of is a message and not a spoiled file.
     let says = Plain::of_table(parse(&made).map_err(|_| UNUSUAL)?.as_table());
     if says.without_empty().same(&wanted.without_empty()) { Ok(made) } else { Err(UNUSUAL.into()) }
+}
+
+fn is_missing_list(document: &Document<&str>, key: &str) -> bool {
+    plain::LISTS.contains(&key) && document.get(key).is_none()
 }
 
 const UNUSUAL: &str = "stands in the file in a way that can only be changed by hand";
@@ -111,7 +137,8 @@ pub(crate) fn key_of(edit: &Edit) -> String {
 
 /// As [`key_of`].
 pub(crate) fn name_of(path: &[String]) -> String {
-    let mut parts = path.to_vec();
+    // A name may be a URL with a password.
+    let mut parts: Vec<String> = path.iter().map(|part| super::tree::shorten(part)).collect();
     if let [list, id, ..] = parts.as_mut_slice()
         && list == "user"
     {

@@ -5,7 +5,7 @@ use toml_edit::{ArrayOfTables, Datetime, InlineTable, Item, Table, TableLike, Va
 use crate::config::Edit;
 
 /// The lists of the file whose entries have ids.
-const LISTS: [&str; 3] = ["device", "circuit", "user"];
+pub(super) const LISTS: [&str; 3] = ["device", "circuit", "user"];
 
 /// A value. Tables keep the order of the file, which does not count in comparisons.
 #[derive(Clone, Debug)]

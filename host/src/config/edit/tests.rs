@@ -132,6 +132,7 @@ fn entries_are_addressed_by_id_however_written() {
     fails(DEVICES, &set("user.99.name", "1"), "user.***.name", "there is no entry");
     fails(DEVICES, &set("device.E1", "1"), "device.E1", "ends too early");
     fails(DEVICES, &set("device.E1.id.x", "1"), "device.E1.id.x", "single value");
+    fails("", &set("device.E1.name", "1"), "device.E1.name", "there is no entry");
     fails("[a", &set("a.b", "1"), "a.b", "no TOML");
 }
 
@@ -234,11 +235,22 @@ fn differences_make_the_one_of_the_other() {
 }
 
 #[test]
+fn a_thousand_variables_take_no_minute() {
+    let edits: Vec<Edit> = (0..1000).map(|n| set(&format!("variables.v{n}"), "1")).collect();
+    let start = std::time::Instant::now();
+    let made = edit(DEVICES, &edits).unwrap();
+    assert_eq!(edit(&made, &edits).unwrap(), made);
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_eq!(made.lines().count(), DEVICES.lines().count() + 1002);
+}
+
+#[test]
 fn edits_do_not_show_their_values() {
     let shown = format!(
         "{:?}",
         [set("http.admin_password_hash", "\"secret\""), entry("user", "id = \"4711\"\nname = \"secret\"")]
     );
+    let shown = format!("{shown}{}", key_of(&set("mqtt.tls.\"mqtts://u:secret@h\".verify", "1")));
     assert!(!shown.contains("secret") && !shown.contains("4711"), "{shown}");
 }
 
@@ -350,7 +362,7 @@ fn look<'a>(item: &'a Item, path: &[String]) -> Option<&'a Item> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn edits_do_what_they_say_and_nothing_else(text in file(), edits in prop::collection::vec(any_edit(), 1..8)) {
@@ -384,6 +396,17 @@ proptest! {
             let plain_ends = made.lines().count() > 0 && now.contains("\r\n") && made.replace("\r\n", "").contains('\n');
             prop_assert!(!plain_ends || made.contains("\"\"\""), "{made:?}");
             now = made;
+        }
+    }
+
+    /// All together come to the same as one after the other.
+    #[test]
+    fn many_edits_say_what_each_says(text in file(), edits in prop::collection::vec(any_edit(), 2..6)) {
+        let each = edits.iter().try_fold(text.clone(), |text, one| edit(&text, std::slice::from_ref(one)));
+        match (edit(&text, &edits), each) {
+            (Ok(together), Ok(each)) => prop_assert!(differences(&together, &each).unwrap().is_empty(),
+                "{edits:?}\n{text}\n->\n{together}\n->\n{each}"),
+            (together, each) => prop_assert_eq!(together.is_err(), each.is_err(), "{:?}\n{}", edits, text),
         }
     }
 

@@ -290,7 +290,12 @@ mod tests {
             &[],
             "f.toml:3: site.titel: unknown key, did you mean \"title\"?",
         );
-        invalid(&mut keeper, &[good.clone()], &[Volatile::MaxTotalCurPrc(101)], "load.max_total_cur_prc: expected");
+        invalid(
+            &mut keeper,
+            std::slice::from_ref(&good),
+            &[Volatile::MaxTotalCurPrc(101)],
+            "load.max_total_cur_prc: expected",
+        );
         invalid(&mut keeper, &[good], &[variable("y", f64::NAN)], "variables.y: expected a number");
         invalid(&mut keeper, &[], &[variable("y", 1.0), variable("0", 1.0)], "not beginning with a digit");
     }
@@ -371,10 +376,18 @@ mod tests {
             assert_eq!(keeper.in_force(), config::parse("f", theirs, &[]).unwrap());
         };
         let lower = set("device.E1.max_ma", "8000");
-        lost(&HOME.replace("16000", "10000"), &[lower.clone()], "device.E1.max_ma: the file was changed there as well");
-        lost("[site]\ntitle = \"a\"\n", &[lower.clone()], "device.E1.max_ma: there is no entry");
+        lost(
+            &HOME.replace("16000", "10000"),
+            std::slice::from_ref(&lower),
+            "device.E1.max_ma: the file was changed there as well",
+        );
+        lost("[site]\ntitle = \"a\"\n", std::slice::from_ref(&lower), "device.E1.max_ma: there is no entry");
         // Each alone would do, and together they do not.
-        lost(&format!("{HOME}min_ma = 10000\n"), &[lower.clone()], "device.E1.max_ma: 8000 is below min_ma");
+        lost(
+            &format!("{HOME}min_ma = 10000\n"),
+            std::slice::from_ref(&lower),
+            "device.E1.max_ma: 8000 is below min_ma",
+        );
         let mut keeper = keeper();
         keeper.change(&[lower], &[]).unwrap();
         keeper.found(Ok(HOME.replace("16000", "8_000")));

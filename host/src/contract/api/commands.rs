@@ -183,14 +183,24 @@ pub static COMMANDS: &[Command] = &[
         "modbus",
         Access::Admin,
         Body::None,
-        "device=evse&read=8092[&count=2], &read=all, &write=8087&value=1",
+        "device=evse and read=8092[&count=2], read=all, write=8087&value=1 or write=8087&values=[…]",
         "registers of our own map",
         |api, call| modbus::registers(api, call).await
     ),
-    command!("modbus_get", Access::Admin, Body::None, "…", "reads registers of any device", |api, call| {
-        modbus::get(api, call).await
-    }),
-    command!("modbus_set", Access::Admin, Body::None, "…", "writes registers of any device", |api, call| {
-        modbus::set(api, call).await
-    }),
+    command!(
+        "modbus_get",
+        Access::Admin,
+        Body::None,
+        "addr=192.168.1.20:502&reg=8092[&id=1][&type=w][&func=3][&cnt=2][&order=…]",
+        "reads registers of any device",
+        |api, call| modbus::get(api, call).await
+    ),
+    command!(
+        "modbus_set",
+        Access::Admin,
+        Body::None,
+        "addr=192.168.1.20:502&reg=8092&val=1[&id=1][&type=w][&func=6][&cnt=2][&order=…]",
+        "writes registers of any device",
+        |api, call| modbus::set(api, call).await
+    ),
 ];

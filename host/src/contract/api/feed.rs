@@ -6,7 +6,7 @@ use crate::config::{Config, DeviceConfig, HTTP_INPUT};
 use crate::device::http_input::{self, Orders};
 use crate::site::{DeviceId, DeviceKind};
 
-use super::{Answer, Api, Call, Refusal, bad, required};
+use super::{Answer, Api, Call, Refusal, bad, body, required};
 
 pub(super) fn meter(api: &Api, call: &Call) -> Result<Answer, Refusal> {
     feed(api, call, DeviceKind::Meter)
@@ -19,7 +19,7 @@ pub(super) fn evse(api: &Api, call: &Call) -> Result<Answer, Refusal> {
 fn feed(api: &Api, call: &Call, kind: DeviceKind) -> Result<Answer, Refusal> {
     let config = api.source.config.borrow().clone();
     let device = device(&config, kind, call)?;
-    let message = if call.body.is_empty() {
+    let message = if body(call).is_empty() {
         let values = call.args.iter().filter(|(name, _)| *name != "cmd" && *name != "dev_id");
         let message: Map<String, Value> =
             values.map(|(name, value)| (name.to_owned(), Value::String(value.to_owned()))).collect();

@@ -156,7 +156,7 @@ impl Api {
         if command.access == Access::Admin && !call.caller.admin {
             return Err(Refusal::Unauthorised);
         }
-        if command.body == Body::Required && call.body.is_empty() {
+        if command.body == Body::Required && body(call).is_empty() {
             return Err(bad(format!("{} expects a JSON object as the body of a POST", command.name)));
         }
         (command.run)(self, call).await
@@ -170,6 +170,11 @@ fn command(name: Option<&str>) -> Result<&'static Command, Refusal> {
     };
     let found = COMMANDS.iter().find(|command| command.name == name);
     found.ok_or_else(|| bad(format!("unknown cmd \"{}\"; there are {}", args::short(name), all())))
+}
+
+/// The body without the blanks that some clients send for none.
+fn body(call: &Call) -> &[u8] {
+    call.body.trim_ascii()
 }
 
 /// For commands that change something.

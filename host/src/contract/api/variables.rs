@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::config::{Edit, Volatile, variable_name};
 
 use super::super::variables as shape;
-use super::{Answer, Api, Call, Refusal, args, bad, required, values};
+use super::{Answer, Api, Call, Refusal, args, bad, body, required, values};
 
 /// More than anybody has, and few enough for every client and cycle.
 const MOST: usize = 1_000;
@@ -21,7 +21,7 @@ pub(super) fn get(api: &Api) -> Answer {
 /// written. `clear=1`: no other variable stays; with `tmp=1` those of the file do, because nothing is written then.
 pub(super) async fn set(api: &Api, call: &Call) -> Result<Answer, Refusal> {
     let clear = values::flag_arg(call, "clear")?;
-    let wanted = if !call.body.is_empty() {
+    let wanted = if !body(call).is_empty() {
         of_body(&call.body)?
     } else if clear && call.args.get("name").is_none() {
         BTreeMap::new()

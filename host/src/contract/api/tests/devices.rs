@@ -70,13 +70,13 @@ async fn h16_rules_are_kept_with_keys_nobody_here_knows() {
 async fn h16_each_key_changes_its_setting() {
     let site = TestSite::start(SITE).await;
     let wanted = json!({
-        "dev_id": "E1", "name": "Hof \"links\"", "desc": "a\nb", "number": 7, "label": "bin gleich da",
+        "dev_id": "E1", "name": "Hof \"links\"", "desc": "a\r\n\tb # '''\"\"\"\\", "number": 7, "label": "bin gleich da",
         "min_charging_cur": 8000, "max_charging_cur": "12000", "prio": 5, "attach": "M2", "fixed_rfid": "AB12",
         "charging_enabled": false, "power_w": 99, "nobody_knows": {},
     });
     assert_eq!(site.set_device(wanted).await.status, 200);
     let check = |device: &DeviceConfig| {
-        assert_eq!((device.name.as_str(), device.desc.as_str()), ("Hof \"links\"", "a\nb"));
+        assert_eq!((device.name.as_str(), device.desc.as_str()), ("Hof \"links\"", "a\r\n\tb # '''\"\"\"\\"));
         assert_eq!((device.number, device.label.as_str()), (Some(7), "bin gleich da"));
         assert_eq!((device.min_ma, device.max_ma, device.priority), (8_000, 12_000, 5));
         assert_eq!(device.meter.as_ref().map(|id| id.as_str()), Some("M2"));

@@ -1,6 +1,8 @@
 //! The commands of `/cnf` over real HTTP, one test per row of `cfos-interfaces.md` 7.2: what a client sends byte by
 //! byte, and what it gets. Variants and refusals are tested beside the commands.
 
+mod cards;
+
 use std::time::Duration;
 
 use ladekern_tests::SOON;

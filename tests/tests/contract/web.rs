@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::time::Duration;
 
 use ladekern::app::{App, Options};
 use ladekern::config::Override;
 use ladekern::contract::api::COMMANDS;
 use ladekern_tests::http::{self, Answer};
 use ladekern_tests::site::Site;
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
 const SITE: &str = r#"
@@ -159,6 +161,71 @@ async fn b24_without_a_password_the_loopback_is_admin_and_others_are_not() {
     assert!(answer.status == 401 && answer.body.contains("ladekern password"), "{}", answer.body);
     assert_eq!(http::get(address, "/cnf?cmd=get_dev_info").await.unwrap().status, 200);
     app.stop().await;
+}
+
+/// Cards are not guessed through either, and the admin is not held up by whoever tries.
+#[tokio::test]
+async fn b24_guessing_cards_is_throttled() {
+    let site = protected().await;
+    let path = |card: u32| format!("/cnf?cmd=enter_rfid&dev_id=E1&rfid={card}");
+    assert_eq!(send(&site, "GET", &path(4711), "", "").await.status, 200);
+    let mut seen = Vec::new();
+    for card in 0..200 {
+        let answer = send(&site, "GET", &path(card), "", "").await;
+        seen.push(answer.status);
+        if answer.status == 429 {
+            assert!(answer.head.to_ascii_lowercase().contains("retry-after: "), "{}", answer.head);
+            break;
+        }
+    }
+    assert_eq!(seen[..20], [403; 20]);
+    assert_eq!(seen.last(), Some(&429));
+    assert_eq!(send(&site, "GET", "/ui/en/sim.htm", RIGHT, "").await.status, 200);
+    site.stop().await;
+}
+
+/// What was charged is read by the admin, as JSON and for a spreadsheet.
+#[tokio::test]
+async fn transactions_are_read_over_http() {
+    let name = "=1+1,\"x\"";
+    let site = Site::start(&SITE.replace("id = \"E1\"\ntype", &format!("id = \"E1\"\nname = '{name}'\ntype"))).await;
+    let list = async |query: &str| http::get(site.http(), &format!("/api/transactions{query}")).await.unwrap();
+    for transaction in 1..=2 {
+        for (state, energy) in [(1, 1000), (2, 1000), (2, 1500), (1, 1500)] {
+            let message = format!("{{\"state\":{state},\"total_energy\":{}}}", energy + transaction * 1000);
+            assert_eq!(site.post("cmd=set_ajax_evse&dev_id=E1", &message).await.status, 200);
+            // Each message has to be seen: of measurements only the newest counts.
+            let seen = async {
+                loop {
+                    let ended =
+                        list("").await.json().as_array().unwrap().iter().filter(|one| one["end"].is_string()).count();
+                    let begun = list("").await.json().as_array().unwrap().len();
+                    let wanted = match (state, energy) {
+                        (1, 1000) => true,
+                        (2, _) => begun == transaction,
+                        _ => ended == transaction,
+                    };
+                    if wanted {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(ladekern_tests::SOON, seen).await.unwrap();
+        }
+    }
+    let all = list("").await.json();
+    assert_eq!((&all[0]["id"], &all[1]["id"], &all[2]), (&json!(1), &json!(2), &json!(null)), "{all}");
+    assert_eq!((&all[0]["dev_id"], &all[0]["name"]), (&json!("E1"), &json!(name)), "{all}");
+    assert_eq!(list("?after=1").await.json().as_array().unwrap().len(), 1);
+    assert_eq!(list("?limit=1").await.json()[0]["id"], 1);
+    assert_eq!(list("?to=2020-01-01").await.json(), json!([]));
+    assert_eq!(list("?from=2020-01-01T00:00:00%2B01:00&dev_id=E1").await.json(), all);
+    let csv = list("?format=csv").await;
+    let lines: Vec<&str> = csv.body.trim_end().split("\r\n").collect();
+    assert_eq!(lines.len(), 3, "{}", csv.body);
+    assert!(lines[1].starts_with("1,E1,\"'=1+1,\"\"x\"\"\",20"), "{}", lines[1]);
+    site.stop().await;
 }
 
 /// What `ladekern password` prints is what the file takes.

@@ -2,6 +2,7 @@
 //! when the broker does. Never waits for a reader of messages.
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::open::{Failure, KEEP_ALIVE_S, open};
 use super::outbox::Outgoing;
 use super::packet::{self, Answer, Limits, Packet, Publish};
 use super::shared::{Shared, lock};
-use super::wire::{Frame, TooLarge, Wire};
+use super::wire::{Frame, TooLarge, Turn, Wire};
 use super::{BrokerState, MAX_PAYLOAD, tls};
 use crate::transport::{MqttError, Qos};
 
@@ -172,17 +173,20 @@ impl Life<'_> {
                         return lost(text);
                     }
                 }
-                result = self.wire.turn() => {
-                    if let Err(error) = result {
-                        if self.said_goodbye {
-                            return if closing { End::Closed } else { End::Renew };
+                result = self.wire.turn() => match result {
+                    Ok(Turn::Wrote) => {}
+                    Ok(Turn::Read) => {
+                        self.ping.waiting = false;
+                        if let Err(text) = self.take_in() {
+                            return lost(text);
                         }
-                        return lost(tls::explain(&error).unwrap_or_else(|| error.to_string()));
                     }
-                    if let Err(text) = self.take_in() {
-                        return lost(text);
+                    Err(_) if self.said_goodbye => return if closing { End::Closed } else { End::Renew },
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                        return lost("the broker closed the connection");
                     }
-                }
+                    Err(error) => return lost(tls::explain(&error).unwrap_or_else(|| error.to_string())),
+                },
                 () = self.shared.wake.notified() => {}
                 () = tokio::time::sleep_until(deadline) => {}
             }
@@ -210,7 +214,6 @@ impl Life<'_> {
     /// Takes in all frames that have been read whole.
     fn take_in(&mut self) -> Result<(), String> {
         while let Some(frame) = self.wire.next_frame()? {
-            self.ping.waiting = false;
             match frame {
                 Frame::TooLarge(too_large) => self.too_large(&too_large),
                 Frame::Whole(frame) => {

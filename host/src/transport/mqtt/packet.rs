@@ -417,3 +417,78 @@ fn from_v5(qos: QosV5) -> Qos {
         QosV5::ExactlyOnce => Qos::ExactlyOnce,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A whole frame around a body.
+    fn frame(first: u8, body: &[u8]) -> BytesMut {
+        let mut frame = BytesMut::from(&[first][..]);
+        let mut left = body.len();
+        while left >= 0x80 {
+            frame.put_u8((left & 0x7F) as u8 | 0x80);
+            left >>= 7;
+        }
+        frame.put_u8(left as u8);
+        frame.extend_from_slice(body);
+        frame
+    }
+
+    fn refusal(bytes: &[u8]) -> (String, bool) {
+        match welcome(BytesMut::from(bytes), true) {
+            Ok(Welcome::Refused { text, try_older }) => (text, try_older),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn b2_only_a_refusal_that_may_be_due_to_the_version_leads_to_the_older_one() {
+        for (bytes, words, older) in [
+            (&[0x20, 2, 0, 1][..], "version", true),
+            (&[0x20, 2, 0, 2], "client id", false),
+            (&[0x20, 2, 0, 3], "not available", false),
+            (&[0x20, 2, 0, 4], "user name or the password", false),
+            (&[0x20, 2, 0, 5], "user name or the password", false),
+            (&[0x20, 3, 0, 0x81, 0], "malformed", true),
+            (&[0x20, 3, 0, 0x84, 0], "version", true),
+            (&[0x20, 2, 0, 0x84], "version", true),
+            (&[0x20, 3, 0, 0x86, 0], "user name or the password", false),
+            (&[0x20, 3, 0, 0x87, 0], "user name or the password", false),
+            (&[0x20, 3, 0, 0x89, 0], "busy", false),
+            (&[0x20, 3, 0, 0xEE, 0], "0xee", true),
+        ] {
+            let (text, try_older) = refusal(bytes);
+            assert!(text.contains(words) && try_older == older, "{bytes:?}: {text}");
+        }
+        let accepted = welcome(BytesMut::from(&[0x20, 6, 0, 0, 3, 0x21, 0, 10][..]), true);
+        assert_eq!(accepted, Ok(Welcome::Accepted(Limits { in_flight: Some(10), ..Limits::default() })));
+        for strange in [&[0x20, 2, 0, 0][..], &[0x30, 2, 0, 0], &[0x20, 0], &[0x20, 1, 0]] {
+            assert!(welcome(BytesMut::from(strange), true).is_err(), "{strange:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a broker sends is a packet or an error.
+        #[test]
+        fn no_bytes_panic(first: u8, body in prop::collection::vec(any::<u8>(), 0..300), version_5: bool) {
+            let _ = decode(frame(first, &body), version_5);
+            let _ = decode(frame(0x30 | first & 7, &body), version_5);
+            let _ = welcome(frame(0x20, &body), version_5);
+            // A topic that is right, and properties that are random.
+            let mut publish = vec![0, 1, b'a', 0, 7];
+            publish.extend_from_slice(&body);
+            let _ = decode(frame(0x32, &publish), version_5);
+        }
+
+        #[test]
+        fn what_is_sent_reads_back(topic in "[a-zäß/]{1,200}", payload in prop::collection::vec(any::<u8>(), 0..10_000), id in 1u16.., second: bool, retain: bool, version_5: bool) {
+            let qos = if second { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
+            let mut out = BytesMut::new();
+            send(&mut out, &Outgoing::new(topic.clone(), payload.clone().into(), qos, retain), id, version_5).unwrap();
+            let expected = Publish { topic, payload: payload.into(), qos, retained: retain, dup: false, id, reply_to: None };
+            prop_assert_eq!(decode(out, version_5), Ok(Packet::Publish(expected)));
+        }
+    }
+}

@@ -33,6 +33,14 @@ pub(super) struct Wire {
     skip: Option<(usize, TooLarge)>,
 }
 
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Bytes came: the broker lives, also when they are no whole frame yet.
+    Read,
+    Wrote,
+}
+
 /// One frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
@@ -67,17 +75,17 @@ impl Wire {
     ///
     /// # Errors
     /// The connection is over; `UnexpectedEof` if the broker closed it.
-    pub(super) async fn turn(&mut self) -> io::Result<()> {
+    pub(super) async fn turn(&mut self) -> io::Result<Turn> {
         let Self { reader, writer, input, output, unflushed, .. } = self;
         let has_output = !output.is_empty() || *unflushed;
         let may_read = output.len() < MAX_UNSENT;
         input.reserve(CHUNK);
         tokio::select! {
             read = reader.read_buf(input), if may_read => match read? {
-                0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed the connection")),
-                _ => Ok(()),
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => Ok(Turn::Read),
             },
-            written = write(writer, output, unflushed), if has_output => written,
+            written = write(writer, output, unflushed), if has_output => written.map(|()| Turn::Wrote),
         }
     }
 

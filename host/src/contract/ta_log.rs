@@ -102,22 +102,29 @@ async fn send_all(
     let connection = transports.mqtt(&url);
     let topic = format!("{}/ta_log", topics::prefix(&config.mqtt, serial));
     let mut queued = transactions.queued();
-    let mut pause = *RETRY.start();
+    // After the first failure the pause until the next try.
+    let mut failing: Option<Duration> = None;
     loop {
         queued.borrow_and_update();
         match send_some(transactions, &connection, &topic).await {
-            Ok(0) => {
-                pause = *RETRY.start();
+            Ok(sent) => {
+                if failing.take().is_some() {
+                    tracing::info!(broker = %connection.url(), "the transaction log is sent again; nothing was lost");
+                }
                 // Fails only if the store is gone, and it is ours.
-                if queued.changed().await.is_err() {
+                if sent == 0 && queued.changed().await.is_err() {
                     return std::future::pending().await;
                 }
             }
-            Ok(_) => pause = *RETRY.start(),
             Err(error) => {
-                tracing::warn!(broker = %connection.url(), "the transaction log is not sent, tried again: {error}");
+                // Once for each outage: the connection itself says when it is away.
+                if failing.is_none() {
+                    let broker = connection.url();
+                    tracing::warn!(%broker, "the transaction log waits on the disk, tried again: {error}");
+                }
+                let pause = failing.unwrap_or(*RETRY.start());
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(*RETRY.end());
+                failing = Some((pause * 2).min(*RETRY.end()));
             }
         }
     }

@@ -121,3 +121,53 @@ impl Journal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::DeviceId;
+    use crate::store::Record;
+
+    fn record(device: &str, energy_wh: f64) -> Record {
+        Record {
+            device: device.parse().unwrap(),
+            name: String::new(),
+            start_s: 1,
+            end_s: None,
+            energy_wh,
+            meter_start_wh: None,
+            meter_end_wh: None,
+            rfid: None,
+            user_id: None,
+            reason: None,
+        }
+    }
+
+    fn state(device: &str, text: &str) -> Change {
+        Change::Wallbox(device.parse::<DeviceId>().unwrap(), text.into())
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_the_newest_of_each_wallbox_and_every_event_in_order() {
+        let mut journal = Journal::new(Transactions::in_memory().unwrap());
+        let end = Change::End(record("E1", 5.0));
+        journal.push(vec![Change::Progress(record("E1", 1.0)), state("E1", "a"), state("E2", "b")]);
+        journal.push(vec![end.clone(), Change::Begin(record("E1", 0.0)), state("E1", "c")]);
+        journal.push(vec![Change::Progress(record("E1", 2.0)), state("E1", "d")]);
+        let begin = Change::Begin(record("E1", 0.0));
+        let newest = [state("E2", "b"), end, begin, Change::Progress(record("E1", 2.0)), state("E1", "d")];
+        assert_eq!(Vec::from(journal.waiting.clone()), newest);
+        journal.flush(true).await;
+        assert!(journal.waiting.is_empty() && journal.writing.is_none());
+        assert_eq!(journal.transactions.waiting(9).await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_and_the_oldest_goes_first() {
+        let mut journal = Journal::new(Transactions::in_memory().unwrap());
+        journal.push(vec![Change::End(record("E7", 1.0))]);
+        journal.push(vec![Change::End(record("E1", 1.0)); MOST]);
+        assert_eq!(journal.waiting.len(), MOST);
+        assert!(!journal.waiting.contains(&Change::End(record("E7", 1.0))));
+    }
+}

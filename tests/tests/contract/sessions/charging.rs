@@ -6,6 +6,7 @@ use ladekern::site::DeviceId;
 use ladekern::store::{Transaction, TransactionFilter};
 use ladekern_tests::SOON;
 use ladekern_tests::mosquitto::Mosquitto;
+use ladekern_tests::mqtt::Probe;
 use ladekern_tests::site::Site;
 use serde_json::{Value, json};
 
@@ -153,6 +154,41 @@ async fn b23_transactions_are_recorded_while_only_observing() {
     fed(&site, state(1, 150.0), |_| true).await;
     let done = transactions(&site, |found| found.iter().any(|found| found.end.is_some())).await;
     assert_eq!((done.len(), done[0].energy_wh), (1, 50.0));
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn b23_a_broker_that_goes_away_interrupts_nothing() {
+    let broker = Mosquitto::start();
+    let port = broker.port();
+    let fed = "type = \"http-input\"\naddress = \"mqtt\"\ntimeout_s = 1";
+    let text = SITE.replace("type = \"http-input\"", fed);
+    let site = Site::start(&format!("[mqtt]\nbroker = \"{}\"\npublish = \"mqtt\"\n{text}", broker.url())).await;
+    let probe = Probe::connect(port, "cfos_mqtt/get/#").await;
+    // Who sees it may publish: the subscriptions stand.
+    probe.wait("cfos_mqtt/get/dev_info", |_| true).await;
+    probe.publish("cfos_mqtt/set/E1", state(3, 1_000.0).to_string(), false).await;
+    let mut view = site.app.api().sessions.view();
+    tokio::time::timeout(SOON, view.wait_for(|view| view[&e1()].plugged)).await.unwrap().unwrap();
+    drop(broker);
+    let silent = async {
+        while site.device("E1").await["com_err"] != true {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, silent).await.expect("silent without its broker");
+    let _broker = Mosquitto::start_on(port);
+    // Again and again: the first ones may come before the subscription stands.
+    let counted = async {
+        while site.app.api().sessions.view().borrow()[&e1()].energy_wh != 500.0 {
+            probe.publish("cfos_mqtt/set/E1", state(3, 1_500.0).to_string(), false).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(SOON, counted).await.expect("it goes on counting");
+    probe.publish("cfos_mqtt/set/E1", state(1, 1_600.0).to_string(), false).await;
+    let done = transactions(&site, |found| found.iter().any(|found| found.end.is_some())).await;
+    assert_eq!((done.len(), done[0].energy_wh), (1, 600.0));
     site.stop().await;
 }
 

@@ -3,6 +3,7 @@
 
 mod api;
 mod ctl;
+mod doubled;
 mod ear;
 mod log;
 mod native;

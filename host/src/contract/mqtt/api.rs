@@ -235,13 +235,25 @@ impl Out {
         let sending = async {
             match sending {
                 Some(reply) => self.connection.reply(reply, answer).await,
-                None => self.connection.publish(topic.clone(), answer, Qos::AtLeastOnce, false).await,
+                None => self.publish(&topic, answer).await,
             }
         };
         let late = || Err(MqttError::Unreachable("the broker takes nothing".into()));
         let sent = tokio::time::timeout(PUBLISH_WITHIN, sending).await.unwrap_or_else(|_| late());
         if let Err(error) = sent {
             tracing::warn!("api: the answer on {topic} was not sent: {error}");
+        }
+    }
+}
+
+impl Out {
+    /// At QoS 0: an acknowledgement that the caller waits behind costs 40 ms at a broker that collects small packets
+    /// (Mosquitto's default), because nothing goes back that could carry its TCP acknowledgement. Only an answer
+    /// that finds no connection waits for the next one, at QoS 1.
+    async fn publish(&self, topic: &str, answer: Bytes) -> Result<(), MqttError> {
+        match self.connection.publish(topic, answer.clone(), Qos::AtMostOnce, false).await {
+            Err(MqttError::Unreachable(_)) => self.connection.publish(topic, answer, Qos::AtLeastOnce, false).await,
+            sent => sent,
         }
     }
 }

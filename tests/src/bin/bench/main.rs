@@ -11,6 +11,7 @@
 )]
 
 mod broker;
+mod contract;
 mod guest;
 mod http;
 mod measure;
@@ -45,6 +46,8 @@ const GROUPS: &[Group] = &[
         names: &["mqtt_through_plugin_vs_echo", "mqtt_latency_p50_ms", "mqtt_latency_p99_ms"],
         run: || Box::pin(broker::through_plugin()),
     },
+    Group { names: &["mqtt_api_p50_ms"], run: || Box::pin(contract::api_round_trip()) },
+    Group { names: &["get_publish_1000_devices_core_pct"], run: || Box::pin(contract::thousand_devices()) },
     Group { names: &["outbox_per_s"], run: || Box::pin(outbox::outbox_per_s()) },
     Group { names: &["rss_20_drivers_mb"], run: || Box::pin(site::rss_20_drivers()) },
     Group {

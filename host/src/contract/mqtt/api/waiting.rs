@@ -126,7 +126,7 @@ mod tests {
         for (lane, job) in [(registers("a"), 1), (registers("a"), 2), (Lane::Site, 3), (Lane::Site, 4)] {
             lanes.add(lane, job).unwrap();
         }
-        let mut next = |lanes: &mut Lanes<i32>| lanes.next().map(|started| (started.lane, started.job));
+        let next = |lanes: &mut Lanes<i32>| lanes.next().map(|started| (started.lane, started.job));
         assert_eq!(next(&mut lanes), Some((registers("a"), 1)));
         assert_eq!(next(&mut lanes), Some((Lane::Site, 3)), "the site does not wait for a device");
         assert_eq!(next(&mut lanes), None, "both lanes are busy");

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use ladekern::contract::api::{Args, Call, Caller};
 use ladekern_sim::modbus::{Bank, Bus, Framing, Table, serve};
 use ladekern_sim::net::Control;
-use ladekern_tests::SOON;
 use ladekern_tests::site::Site;
+use ladekern_tests::{SOON, http};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -481,4 +481,58 @@ async fn m_the_server_follows_the_configuration() {
     std::fs::write(site.file(), &text).unwrap();
     ports(&site, false).await;
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
+}
+
+/// Waits until the current that the wallbox was told last is as wished.
+async fn told(site: &Site, what: &str, wished: impl Fn(i64) -> bool) -> Value {
+    let mut last = Value::Null;
+    let found = tokio::time::timeout(SOON, async {
+        loop {
+            last = site.device("E1").await;
+            if wished(last["last_set_charging_cur"].as_i64().unwrap()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert!(found.await.is_ok(), "not {what}: {last}");
+    last
+}
+
+#[tokio::test]
+async fn m_in_mode_manage_a_controller_caps_the_load_manager_and_its_silence_counts() {
+    let circuit = "[[circuit]]\nid = \"main\"\nlimit_ma = [32000, 32000, 32000]\nmeter = \"M1\"\n";
+    let site = site(&format!("{SERVER}{circuit}")).await;
+    let port = ports(&site, true).await[0];
+    // A car that waits for current, and a house that draws little, told again and again as real ones are.
+    let address = site.http();
+    let feeder = tokio::spawn(async move {
+        let meter = r#"{"current":[1000,1000,1000],"voltage":[230,230,230],"power_w":690}"#;
+        loop {
+            let _ = http::post(address, "/cnf?cmd=set_ajax_meter&dev_id=M1", meter).await;
+            let _ = http::post(address, "/cnf?cmd=set_ajax_evse&dev_id=E1", "{\"state\":2,\"current\":[0,0,0]}").await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
+    told(&site, "more than 8 A", |ma| ma > 8_000).await;
+    let mut controller = client(port, 1).await;
+    controller.write_single_register(8093, 80).await.unwrap().unwrap();
+    told(&site, "8 A", |ma| ma == 8_000).await;
+    controller.write_single_register(8094, 0).await.unwrap().unwrap();
+    let paused = told(&site, "a pause", |ma| ma == 0).await;
+    assert_eq!((&paused["paused"], &paused["pause_reason"]), (&json!(true), &json!(3)));
+    controller.write_single_register(8094, 1).await.unwrap().unwrap();
+    told(&site, "8 A again", |ma| ma == 8_000).await;
+    // Two seconds without a request, and the failsafe current counts; calls over HTTP are no sign of life.
+    controller.write_multiple_registers(8083, &[0, 2, 60]).await.unwrap().unwrap();
+    told(&site, "6 A", |ma| ma == 6_000).await;
+    assert_eq!(modbus(&site, "device=evse&read=8093").await, 80, "what was written still stands there");
+    let back = tokio::time::timeout(SOON, async {
+        while site.device("E1").await["last_set_charging_cur"] != 8_000 {
+            read(&mut controller, 8092, 1).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    back.await.expect("a controller that is back is believed again");
+    feeder.abort();
 }

@@ -1,7 +1,9 @@
 //! Is a configuration right, and does every plugin it names load and fit its bindings? Starts nothing.
 
+use std::path::Path;
+
 use super::{Options, plugin_folders};
-use crate::config::{self, Config, ConfigErrors, HTTP_INPUT};
+use crate::config::{self, Config, ConfigError, ConfigErrors, HTTP_INPUT};
 use crate::plugin::{self, Registry};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::web;
@@ -33,6 +35,7 @@ pub async fn check(options: &Options) -> anyhow::Result<Report> {
     if let Some(Err(error)) = web::Tls::named(&config) {
         report.errors.push(error.to_string());
     }
+    report.errors.extend(unreadable_files(&config).iter().map(ToString::to_string));
     registry.allow_wasi_sizes(config.devices.iter().any(|device| device.wasi));
     let folders = plugin_folders(Some(&options.config), &options.plugins);
     report.notes.extend(folders.iter().filter(|folder| folder.is_dir()).map(|f| format!("plugins in {}", f.display())));
@@ -56,9 +59,56 @@ pub async fn check(options: &Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
+/// Files that the configuration names and that cannot be read. The daemon starts without them: a broker or a device
+/// says then why it is not reached.
+fn unreadable_files(config: &Config) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    let unreadable = |file: &Path| {
+        let error =
+            std::fs::File::open(file).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink())).err()?;
+        Some(format!("{} cannot be read: {error}", file.display()))
+    };
+    for ((host, port), tls) in &config.mqtt.tls {
+        let (cert, key) = tls.client.as_ref().map(|(cert, key)| (cert, key)).unzip();
+        for (name, file) in [("ca_file", tls.ca_file.as_ref()), ("client_cert", cert), ("client_key", key)] {
+            let Some(message) = file.and_then(|file| unreadable(file)) else { continue };
+            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+            let key = format!("mqtt.tls.\"mqtts://{host}:{port}\".{name}");
+            errors.push(ConfigError { place: config.places.file.clone(), key, message });
+        }
+    }
+    for device in &config.devices {
+        for (slot, endpoint) in &device.endpoints {
+            let Some(message) = endpoint.password_file.as_deref().and_then(unreadable) else { continue };
+            errors.push(config.device_error(&device.id, &format!("endpoint.{slot}.password_file"), message));
+        }
+    }
+    errors
+}
+
 /// Devices whose type is neither built in nor a plugin that is there.
 pub(super) fn unknown_types(config: &Config, registry: &Registry) -> Vec<config::ConfigError> {
     let plugins = registry.all();
     let known: Vec<&str> = plugins.iter().map(|plugin| plugin.id()).collect();
     config.check_types(&known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_be_read_are_named_with_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("c.pem"), "").unwrap();
+        let text = "[mqtt.tls.\"mqtts://[::1]\"]\nca_file = \"ca.pem\"\nclient_cert = \"c.pem\"\nclient_key = \".\"\n\
+                    [[device]]\nid = \"M1\"\ntype = \"t\"\nendpoint.a = { url = \"http://h\", user = \"u\", password_file = \"pw\" }\n";
+        let file = folder.path().join("ladekern.toml").display().to_string();
+        let found = unreadable_files(&config::parse(&file, text, &[]).unwrap());
+        let keys: Vec<&str> = found.iter().map(|error| error.key.as_str()).collect();
+        let tls = |name: &str| format!("mqtt.tls.\"mqtts://[::1]:8883\".{name}");
+        assert_eq!(keys, [&tls("ca_file"), &tls("client_key"), "device.M1.endpoint.a.password_file"]);
+        let said = found[2].to_string();
+        assert!(said.starts_with(&format!("{file}:5: ")) && said.contains("pw cannot be read: "), "{said}");
+    }
 }

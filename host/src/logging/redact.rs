@@ -1,13 +1,39 @@
-//! Removes the password of every URL from a text, whatever the rest of the program did to keep it out.
+//! Removes the password of every URL, and the cards and passwords of calls, from a text, whatever the rest of the
+//! program did to keep them out.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The text with `***` in the place of the password of every URL in it, `scheme://user:***@host`.
+/// Arguments of calls that are secret, as they stand in a query or a topic: `cmd=enter_rfid&rfid=4711`.
+const SECRETS: [&str; 3] = ["rfid=", "old_pwd=", "new_pwd="];
+
+/// The text with `***` in the place of the password of every URL in it, `scheme://user:***@host`, and of the cards and
+/// passwords of calls, `rfid=***`.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
+    let text = without_passwords(text);
+    if SECRETS.iter().any(|name| text.contains(name)) { without_arguments(&text).into() } else { text }
+}
+
+fn without_arguments(text: &str) -> String {
+    let mut out = text.to_owned();
+    for name in SECRETS {
+        let mut parts = out.split(name);
+        let mut clean = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let end = part.find(|c: char| c.is_whitespace() || matches!(c, '&' | '"' | '`' | ':' | ','));
+            clean.push_str(name);
+            clean.push_str("***");
+            clean.push_str(part.get(end.unwrap_or(part.len())..).unwrap_or_default());
+        }
+        out = clean;
+    }
+    out
+}
+
+fn without_passwords(text: &str) -> Cow<'_, str> {
     if !text.contains("://") {
         return text.into();
     }
@@ -62,6 +88,25 @@ impl<W: Write> Write for Redacted<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn b14_cards_and_passwords_of_calls_are_removed() {
+        for (text, redacted) in [
+            (
+                "topic=\"cfos_mqtt/api/cmd=enter_rfid&rfid=4711&dev_id=E1\"",
+                "topic=\"cfos_mqtt/api/cmd=enter_rfid&rfid=***&dev_id=E1\"",
+            ),
+            (
+                "cmd=change_admin_pwd&old_pwd=a&new_pwd=b too large",
+                "cmd=change_admin_pwd&old_pwd=***&new_pwd=*** too large",
+            ),
+            ("api/cmd=enter_rfid&rfid=4711: ignored", "api/cmd=enter_rfid&rfid=***: ignored"),
+            ("rfid=4711 and rfid=4712", "rfid=*** and rfid=***"),
+            ("cmd=enter_rfid", "cmd=enter_rfid"),
+        ] {
+            assert_eq!(redact(text), redacted, "{text}");
+        }
+    }
 
     #[test]
     fn b14_passwords_of_urls_are_removed_wherever_they_stand() {

@@ -122,7 +122,9 @@ impl Server {
         let topic = &message.topic;
         if message.retained {
             self.complaints.say("retained", |more| {
-                tracing::warn!("{topic}: a retained call is ignored, it would run again at each connect{more}");
+                // Not the topic: it may hold a card.
+                let filter = format!("{}/api/#", self.out.prefix);
+                tracing::warn!("{filter}: a retained call is ignored, it would run again at each connect{more}");
             });
             return;
         }

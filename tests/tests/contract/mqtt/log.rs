@@ -71,6 +71,10 @@ async fn b14_secrets_are_in_no_log() {
     for (query, body) in &calls {
         run.ear.call("cfos_mqtt", query, body).await;
     }
+    // Topics hold arguments: a message that is too large is named with its topic.
+    run.ear.publish(&format!("cfos_mqtt/api/cmd=enter_rfid&rfid={CARD}"), &"x".repeat(1_500_000)).await;
+    // What concerns the log's own connection stands on standard error only.
+    assert!(run.daemon.line_with("too large").await.contains("rfid=***"));
     // A broker that is not there is spoken of with its URL.
     let file = run._folder.path().join("ladekern.toml");
     let text = std::fs::read_to_string(&file).unwrap();

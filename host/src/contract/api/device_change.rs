@@ -200,6 +200,8 @@ impl Target<'_> {
         let always = match (key, is_meter) {
             ("factor", true) => Some("1"),
             ("used_phases", true) => Some("7"),
+            ("hide_dev" | "show_chart_in_dev_info" | "show_chart_in_overview", _) => Some("false"),
+            ("show_in_overview", _) => Some("true"),
             _ => NOT_HERE.iter().find(|(name, _)| *name == key).map(|(_, always)| *always),
         };
         let Some(always) = always else { return Ok(()) };

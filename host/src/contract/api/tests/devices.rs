@@ -181,6 +181,7 @@ async fn h16_wrong_devices_are_refused_whole() {
         (json!({"dev_id": "E1", "device_enabled": 2}), vec!["device_enabled", "true or false"]),
         (json!({"dev_id": "E1", "allow_ph_sw": true}), vec!["allow_ph_sw", "this version cannot"]),
         (json!({"dev_id": "E1", "charging_rules": [{"days": 1}]}), vec!["charging_rules", "this version cannot"]),
+        (json!({"dev_id": "E1", "hide_dev": true}), vec!["hide_dev", "always false"]),
         (json!({"dev_id": "M1", "factor": -1}), vec!["factor", "always 1"]),
         (json!({"dev_id": "M1", "role": 7}), vec!["role", "from 0 to 6"]),
         (json!({"dev_id": "M1", "prio": 2}), vec!["device.M1.priority", "only wallboxes"]),

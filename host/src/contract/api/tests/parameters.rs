@@ -77,7 +77,7 @@ async fn h4_what_this_version_cannot_do_is_refused_by_name() {
         (json!({"feed_in_tariff": 8.2}), "feed_in_tariff"),
         (json!({"min_pause_time": 77}), "min_pause_time"),
         (json!({"reduce_on_com_err": false}), "reduce_on_com_err"),
-        (json!({"ocpp_srv_port": 19520}), "ocpp_srv_port"),
+        (json!({"ocpp_srv_port": 19999}), "ocpp_srv_port"),
         (json!({"max_total_power": 1}), "max_total_current"),
         (json!({"cm_vars": {"vars": [{"name": "x", "expr": 1}]}}), "set_cm_vars"),
     ] {

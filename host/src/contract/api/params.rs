@@ -146,6 +146,7 @@ fn refused(key: &str, value: &Value, shown: Option<&Value>) -> Result<bool, Refu
     };
     let expected = match shown {
         None if values::is_nothing(value) => return Ok(true),
+        Some(shown) if value.is_null() && values::is_nothing(shown) => return Ok(true),
         None => "0, false or empty".to_owned(),
         Some(shown) => values::describe(shown),
     };

@@ -11,18 +11,20 @@ use serde_json::{Value, json};
 
 use crate::config::LoadMode;
 use crate::contract::SiteView;
-use crate::site::quantities;
+use crate::site::{Moment, quantities};
 use crate::transport::{BrokerState, BrokerStatus};
 
 use super::{Admin, App, JSON, reply};
 
 /// The state of every broker in use.
 pub(super) async fn brokers(_: Admin, State(app): State<Arc<App>>) -> Response {
-    let brokers: Vec<Value> = app.state.api.transports.brokers().iter().map(broker).collect();
+    let api = &app.state.api;
+    let now = api.source.clock.now();
+    let brokers: Vec<Value> = api.transports.brokers().iter().map(|status| broker(status, now)).collect();
     reply(StatusCode::OK, JSON, Value::from(brokers).to_string())
 }
 
-fn broker(status: &BrokerStatus) -> Value {
+fn broker(status: &BrokerStatus, now: Moment) -> Value {
     let (state, version) = match &status.state {
         BrokerState::Connecting => ("connecting", None),
         BrokerState::Connected { v5: true } => ("connected", Some("5")),
@@ -31,13 +33,21 @@ fn broker(status: &BrokerStatus) -> Value {
     };
     json!({
         "url": status.url,
+        "client_id": status.client_id,
         "state": state,
         "version": version,
+        "connected_for_s": status.connected_since.map(|since| now.since(since).as_secs()),
+        "next_attempt_in_s": status.next_attempt.map(|at| at.since(now).as_secs_f64()),
         "last_error": status.last_error,
+        "refused_filters": status.refused_filters,
         "received": status.received,
         "too_large": status.too_large,
+        "duplicates": status.duplicates,
         "sent": status.sent,
+        "refused": status.refused,
+        "waiting": status.waiting,
         "superseded": status.superseded,
+        "connections": status.connections,
         "lost": status.lost,
     })
 }
@@ -92,6 +102,12 @@ fn render(view: &SiteView, brokers: &[BrokerStatus]) -> String {
     of_brokers("ladekern_broker_received_total", "counter", "Messages received.", &|broker| broker.received as f64);
     of_brokers("ladekern_broker_too_large_total", "counter", "Received messages that were too large.", &|broker| {
         broker.too_large as f64
+    });
+    of_brokers("ladekern_broker_duplicates_total", "counter", "Received messages that had come before.", &|broker| {
+        broker.duplicates as f64
+    });
+    of_brokers("ladekern_broker_refused_total", "counter", "Messages the broker did not take.", &|broker| {
+        broker.refused as f64
     });
     of_brokers("ladekern_broker_sent_total", "counter", "Messages handed to the broker.", &|broker| broker.sent as f64);
     of_brokers("ladekern_broker_superseded_total", "counter", "Measurements that gave way to newer ones.", &|broker| {

@@ -172,7 +172,7 @@ async fn who_sends_too_slowly_is_told_and_others_do_not_notice() {
 #[tokio::test]
 async fn a_client_that_never_reads_is_left() {
     let server = Server::start("127.0.0.1:0").await;
-    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let stream = TcpStream::connect(server.addr).await.unwrap();
     let one = b"GET /cnf?cmd=get_dev_info HTTP/1.1\r\nHost: x\r\n\r\n";
     let ended = async {
         // Until the server has closed the connection, which it does when its own buffers have long been full.

@@ -66,6 +66,11 @@ impl Keeper {
         dirty.then(|| (self.disk.clone(), self.text.clone()))
     }
 
+    /// Whether the file is known to say this.
+    pub fn is_on_disk(&self, disk: &Result<String, String>) -> bool {
+        disk.as_ref().is_ok_and(|text| *text == self.disk)
+    }
+
     /// The file says this now.
     pub fn written(&mut self, text: String) {
         self.disk = text;

@@ -15,6 +15,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a broker that cannot do its part is a failed test")]
 
+mod clients;
+mod faults;
 mod frames;
 
 use std::collections::BTreeMap;
@@ -25,76 +27,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::clients::{Client, State, ack, acknowledge, puback, subscribe, unsubscribe};
+pub use self::faults::{Acks, Faults, OnConnect, Twice};
 pub use self::frames::{Connect, Publish};
-use self::frames::{Cursor, frame, matches, read_frame};
+use self::frames::{Cursor, read_frame};
 use crate::SOON;
-
-/// What the broker does wrong.
-#[derive(Clone, Debug, Default)]
-pub struct Faults {
-    /// What happens to a CONNECT of version 5.
-    pub version_5: OnConnect,
-    /// What happens to any CONNECT.
-    pub connect: OnConnect,
-    /// Closes silently after so many further packets of a client.
-    pub close_after: Option<usize>,
-    /// Messages arrive without their payload.
-    pub empty_payloads: bool,
-    /// Messages arrive twice.
-    pub twice: Twice,
-    /// Messages arrive with the retain flag, as if they had been stored.
-    pub retain_flag: bool,
-    /// How messages of QoS 1 are acknowledged.
-    pub acks: Acks,
-    /// Filters whose subscription is refused.
-    pub refused_filters: Vec<String>,
-}
-
-/// What happens to a CONNECT.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnConnect {
-    /// It is accepted.
-    #[default]
-    Accept,
-    /// CONNACK with this code, in the shape of 3.1.1: 1 is "unacceptable protocol version", 5 "not authorized".
-    Refuse(u8),
-    /// CONNACK with this code, in the shape of 5: 0x84 is "unsupported protocol version".
-    Refuse5(u8),
-    /// The connection is closed without a word.
-    Close,
-    /// Nothing ever comes.
-    Hang,
-}
-
-/// Whether messages arrive twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Twice {
-    /// Once.
-    #[default]
-    No,
-    /// The second time under the same packet id with the DUP flag.
-    WithDup,
-    /// The second time as a message of its own.
-    Plain,
-}
-
-/// How messages of QoS 1 are acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Acks {
-    /// At once.
-    #[default]
-    Prompt,
-    /// Not before [`BadBroker::release_acks`].
-    Held,
-    /// Never; what was received is not remembered as held either.
-    Never,
-    /// Twice each.
-    Twice,
-    /// An acknowledgement of a packet id that was never sent comes before each.
-    Unknown,
-    /// With this reason code (MQTT 5 only): 0x87 is "not authorized".
-    Refuse(u8),
-}
 
 /// A running broker. Dropped, it is gone with all its connections.
 pub struct BadBroker {
@@ -106,25 +43,6 @@ pub struct BadBroker {
 struct Shared {
     state: Mutex<State>,
     changes: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct State {
-    faults: Faults,
-    connects: Vec<Connect>,
-    received: Vec<Publish>,
-    acknowledged: u64,
-    clients: BTreeMap<u64, Client>,
-    retained: BTreeMap<String, Publish>,
-    next_client: u64,
-}
-
-struct Client {
-    version_5: bool,
-    out: mpsc::UnboundedSender<Vec<u8>>,
-    filters: BTreeMap<String, u8>,
-    held: Vec<u16>,
-    next_id: u16,
 }
 
 impl BadBroker {
@@ -313,55 +231,6 @@ impl Shared {
     }
 }
 
-impl State {
-    fn deliver(&mut self, publish: &Publish) {
-        let faults = self.faults.clone();
-        for client in self.clients.values_mut() {
-            let qos = client.filters.iter().filter(|(filter, _)| matches(filter, &publish.topic)).map(|(_, qos)| *qos);
-            if let Some(most) = qos.max() {
-                client.deliver(&Publish { qos: publish.qos.min(most), ..publish.clone() }, &faults);
-            }
-        }
-    }
-}
-
-impl Client {
-    fn deliver(&mut self, publish: &Publish, faults: &Faults) {
-        let mut publish = publish.clone();
-        publish.retain |= faults.retain_flag;
-        if faults.empty_payloads {
-            publish.payload.clear();
-        }
-        let given = publish.id;
-        self.number(&mut publish, given);
-        self.send(&publish);
-        match faults.twice {
-            Twice::No => {}
-            Twice::WithDup => {
-                publish.dup = publish.qos > 0;
-                self.send(&publish);
-            }
-            Twice::Plain => {
-                self.number(&mut publish, 0);
-                self.send(&publish);
-            }
-        }
-    }
-
-    fn number(&mut self, publish: &mut Publish, given: u16) {
-        publish.id = given;
-        if publish.qos > 0 && given == 0 {
-            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-            publish.id = self.next_id;
-        }
-    }
-
-    fn send(&self, publish: &Publish) {
-        // A client that has gone misses it.
-        let _ = self.out.send(publish.write(self.version_5));
-    }
-}
-
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     // Ends its clients when it is aborted.
     let mut clients = JoinSet::new();
@@ -474,80 +343,4 @@ fn take(shared: &Shared, number: u64, client_id: &str, first: u8, body: &[u8], v
         other => panic!("a client does not send packets of type {other}"),
     }
     true
-}
-
-fn acknowledge(client: &mut Client, id: u16, acks: Acks) {
-    let frames = match acks {
-        Acks::Prompt => vec![puback(id)],
-        Acks::Twice => vec![puback(id), puback(id)],
-        Acks::Unknown => vec![puback(id ^ 0x8000), puback(id)],
-        Acks::Refuse(code) => {
-            let [high, low] = id.to_be_bytes();
-            vec![frame(0x40, &[high, low, code])]
-        }
-        Acks::Never => Vec::new(),
-        Acks::Held => {
-            client.held.push(id);
-            Vec::new()
-        }
-    };
-    for frame in frames {
-        // A client that has gone misses it.
-        let _ = client.out.send(frame);
-    }
-}
-
-fn subscribe(state: &mut State, number: u64, body: &[u8], version_5: bool, faults: &Faults) {
-    let retained: Vec<Publish> = state.retained.values().cloned().collect();
-    let Some(client) = state.clients.get_mut(&number) else { return };
-    let mut body = Cursor(body);
-    let mut answer = body.number().to_be_bytes().to_vec();
-    if version_5 {
-        body.properties();
-        answer.push(0);
-    }
-    let mut granted = Vec::new();
-    while !body.is_empty() {
-        let (filter, qos) = (body.text(), (body.byte() & 3).min(1));
-        if faults.refused_filters.contains(&filter) {
-            answer.push(if version_5 { 0x87 } else { 0x80 });
-        } else {
-            answer.push(qos);
-            client.filters.insert(filter.clone(), qos);
-            granted.push((filter, qos));
-        }
-    }
-    // A client that has gone misses it.
-    let _ = client.out.send(frame(0x90, &answer));
-    for (filter, most) in granted {
-        for kept in retained.iter().filter(|kept| matches(&filter, &kept.topic)) {
-            client.deliver(&Publish { qos: kept.qos.min(most), ..kept.clone() }, faults);
-        }
-    }
-}
-
-fn unsubscribe(state: &mut State, number: u64, body: &[u8], version_5: bool) {
-    let Some(client) = state.clients.get_mut(&number) else { return };
-    let mut body = Cursor(body);
-    let mut answer = body.number().to_be_bytes().to_vec();
-    if version_5 {
-        body.properties();
-        answer.push(0);
-    }
-    while !body.is_empty() {
-        client.filters.remove(&body.text());
-        if version_5 {
-            answer.push(0);
-        }
-    }
-    // A client that has gone misses it.
-    let _ = client.out.send(frame(0xB0, &answer));
-}
-
-fn puback(id: u16) -> Vec<u8> {
-    ack(0x40, id)
-}
-
-fn ack(first: u8, id: u16) -> Vec<u8> {
-    frame(first, &id.to_be_bytes())
 }

@@ -272,12 +272,16 @@ impl Task {
         }
     }
 
-    fn take_outcome(&mut self, outcome: Outcome, at: Moment) {
+    fn take_outcome(&mut self, mut outcome: Outcome, at: Moment) {
         if let Some(wish) = outcome.next_poll {
             self.wish = Some(wish);
         }
         self.writes.saw(&outcome);
-        self.edit(|status| status.values.merge(outcome, at));
+        let info = outcome.info.take();
+        self.edit(|status| {
+            status.values.merge(outcome, at);
+            status.info = info.unwrap_or_else(|| std::mem::take(&mut status.info));
+        });
     }
 
     fn succeeded(&mut self) {

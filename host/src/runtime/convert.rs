@@ -105,6 +105,7 @@ pub(crate) fn outcome(raw: types::Outcome) -> Result<Outcome, LimitExceeded> {
         texts,
         connector: raw.connector.map(connector),
         next_poll: raw.next_poll_ms.map(|ms| Duration::from_millis(ms.into())),
+        info: None,
     })
 }
 

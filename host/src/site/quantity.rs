@@ -45,6 +45,12 @@ pub mod quantities {
     pub const CHARGING_ENABLED: &str = "charging.enabled";
     pub const PHASES_ACTIVE: &str = "phases.active";
     pub const ERROR_CODE: &str = "error.code";
+    /// Before the lower-case name of a user variable of a device's definition: `var.temperature`.
+    pub const VARIABLE: &str = "var.";
+    /// Before the lower-case name of a Charging Manager variable that a device sets: `cm._set_price`.
+    pub const MANAGER: &str = "cm.";
+    /// Before the number of an input of a device, counted from 1: `input.1`.
+    pub const INPUT: &str = "input.";
 }
 
 /// Every registered name with its unit and meaning.

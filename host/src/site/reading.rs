@@ -78,6 +78,8 @@ pub struct Outcome {
     pub connector: Option<Connector>,
     /// When the driver wants the next poll.
     pub next_poll: Option<Duration>,
+    /// Who the device is, if it tells so with its readings.
+    pub info: Option<Info>,
 }
 
 impl Outcome {
@@ -175,7 +177,7 @@ mod tests {
             readings: vec![("power.total".into(), Some(watts))],
             texts: vec![("status".into(), format!("{watts}"))],
             connector: Some(state),
-            next_poll: None,
+            ..Outcome::default()
         };
         let mut values = Values::default();
         values.merge(outcome(1.0, Connector::Available), Moment(0));

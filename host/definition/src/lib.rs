@@ -1,0 +1,14 @@
+//! What a definition file says, and nothing that touches a wire or a clock: the file format, the query language, the
+//! formulas, and from registers and payloads to values. The host reads files and devices and calls this crate; the
+//! command line, the tests and the fuzz targets call the same.
+
+pub mod formula;
+mod model;
+pub mod query;
+
+pub use formula::Formula;
+pub use model::{
+    Address, Definition, DocumentField, Extract, Identity, Input, Kind, Method, Modbus, ModbusField, Number, Output,
+    Rtu, Shape, Source, Table, Target, Tcp, Transport, Value, Variable, WordOrder,
+};
+pub use query::Query;

@@ -59,11 +59,16 @@ async fn falls_silent_loses_the_broker_and_comes_back() {
     let reader = Tasmota::start(world([1.0; 3]), quick(&broker)).await.unwrap();
     let sensors = || broker.messages("tele/hichi/SENSOR").len();
     until("sensor", || sensors() >= 2).await;
+    // Another one at the same interval tells how much time has passed.
+    let clock = TasmotaOptions { topic: "clock".into(), ..quick(&broker) };
+    let _clock = Tasmota::start(world([1.0; 3]), clock).await.unwrap();
+    let ticks = || broker.messages("tele/clock/SENSOR").len();
     reader.control().pause();
     // What was on its way arrives; then nothing for many intervals.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let paused = ticks();
+    until("what was on its way", || ticks() >= paused + 5).await;
     let before = sensors();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until("ten intervals", || ticks() >= paused + 15).await;
     assert_eq!(sensors(), before);
     assert_eq!(broker.messages("tele/hichi/LWT").len(), 1, "still connected");
     reader.control().resume();

@@ -177,6 +177,7 @@ impl<F: Follow> Writer<F> {
             // Somebody changed the file: look at it first.
             Done::Written { outcome: Ok(Replaced::Not), .. } => self.look_soon(),
             Done::Written { outcome: Err(why), .. } => {
+                self.writes.count_failed();
                 let wait = self.schedule.failed(Instant::now()).as_secs();
                 if self.complaint.as_ref() != Some(&why) {
                     tracing::error!(
@@ -215,7 +216,10 @@ impl<F: Follow> Writer<F> {
                     return self.keeper().written(text);
                 }
                 Ok(Replaced::Not) => self.found(now).await,
-                Err(why) => return tracing::error!("{}: {why}; the last changes of settings are lost", self.file),
+                Err(why) => {
+                    self.writes.count_failed();
+                    return tracing::error!("{}: {why}; the last changes of settings are lost", self.file);
+                }
             }
         }
         tracing::error!("{}: does not stay the same; the last changes of settings are lost", self.file);

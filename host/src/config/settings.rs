@@ -88,17 +88,23 @@ pub struct Settings {
     writes: Writes,
 }
 
-/// How often the file was written.
+/// How often the file was written, and how often it could not be.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Writes(Arc<AtomicU64>);
+pub(crate) struct Writes(Arc<WriteCounters>);
+
+#[derive(Debug, Default)]
+struct WriteCounters {
+    done: AtomicU64,
+    failed: AtomicU64,
+}
 
 impl Writes {
     pub fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.done.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    pub fn count_failed(&self) {
+        self.0.failed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -119,7 +125,13 @@ impl Settings {
     /// How often the file was written since the start: flash memory wears out.
     #[must_use]
     pub fn writes(&self) -> u64 {
-        self.writes.get()
+        self.writes.0.done.load(Ordering::Relaxed)
+    }
+
+    /// How many attempts to write it have failed since the start.
+    #[must_use]
+    pub fn failed_writes(&self) -> u64 {
+        self.writes.0.failed.load(Ordering::Relaxed)
     }
 
     /// Makes the changes, all or none. They are in force when this returns; the file is written soon after.

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::config::LoadMode;
+use crate::config::{LoadMode, Settings};
 use crate::contract::SiteView;
 use crate::site::{Moment, quantities};
 use crate::transport::{BrokerState, BrokerStatus};
@@ -55,7 +55,7 @@ fn broker(status: &BrokerStatus, now: Moment) -> Value {
 /// All numbers.
 pub(super) async fn text(_: Admin, State(app): State<Arc<App>>) -> Response {
     let api = &app.state.api;
-    let text = render(&api.source.view(), &api.transports.brokers());
+    let text = render(&api.source.view(), &api.settings, &api.transports.brokers());
     reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
@@ -80,7 +80,7 @@ fn label(name: &str, value: impl Display) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counters are shown as floating point by definition of the format")]
-fn render(view: &SiteView, brokers: &[BrokerStatus]) -> String {
+fn render(view: &SiteView, settings: &Settings, brokers: &[BrokerStatus]) -> String {
     let mut page = Page::default();
     let one = |value: f64| [(String::new(), value)];
     let flag = |set: bool| f64::from(u8::from(set));
@@ -92,6 +92,11 @@ fn render(view: &SiteView, brokers: &[BrokerStatus]) -> String {
     page.metric("ladekern_plan_age_seconds", "gauge", "Time since the load manager last decided.", one(age));
     let alarms = view.plan.plan.alarms.len() as f64;
     page.metric("ladekern_alarms", "gauge", "What a person should look at.", one(alarms));
+    let writes = settings.writes() as f64;
+    page.metric("ladekern_config_writes_total", "counter", "Changes of settings written to the file.", one(writes));
+    let failed = settings.failed_writes() as f64;
+    let help = "Attempts to write changes of settings that failed.";
+    page.metric("ladekern_config_failed_writes_total", "counter", help, one(failed));
 
     let mut of_brokers = |name, kind, help, value: &dyn Fn(&BrokerStatus) -> f64| {
         page.metric(name, kind, help, brokers.iter().map(|broker| (label("url", &broker.url), value(broker))));

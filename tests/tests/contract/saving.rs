@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use ladekern::config::{Edit, Settings, SettingsError, Volatile};
 use ladekern_tests::daemon::Daemon;
-use ladekern_tests::http;
 use ladekern_tests::site::Site;
+use ladekern_tests::{SOON, http};
 
 const HOME: &str = r#"# Our house
 [site]
@@ -153,10 +153,12 @@ async fn s_own_writes_restart_nothing() {
     assert!(watched.has_changed().unwrap());
     watched.mark_unchanged();
     until("the write", || settings.writes() == 1).await;
-    // The next change by hand shows that the watch has seen the own write too, and done nothing about it.
-    std::fs::write(site.file(), format!("{}\n", text(&site))).unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!watched.has_changed().unwrap(), "neither what we wrote nor a blank line is another configuration");
+    // What they edit next is the next configuration there is: what we wrote was none.
+    std::fs::write(site.file(), format!("{}\n", text(&site).replace("Home", "House"))).unwrap();
+    tokio::time::timeout(SOON, watched.changed()).await.expect("their edit is seen").unwrap();
+    assert_eq!(watched.borrow().site.title, "House");
+    // A change has been made when every device has gone over to it, and to those before.
+    change(&settings, set("variables.tariff", "2")).await.unwrap();
     assert_eq!(site.device("E1").await["current_l1"], 6000, "a device that was started again knows nothing");
     site.stop().await;
 }
@@ -193,11 +195,14 @@ async fn s_a_disk_that_takes_nothing_keeps_the_change_in_force_and_pending() {
     let obstacle = site.file().with_file_name(".ladekern.toml.new");
     std::fs::create_dir(&obstacle).unwrap();
     change(&settings, set("device.E1.max_ma", "8000")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    until("an attempt to write", || settings.failed_writes() > 0).await;
     change(&settings, set("device.E1.min_ma", "7000")).await.unwrap();
     let device = site.app.view().config.devices[0].clone();
     assert_eq!((device.max_ma, device.min_ma, settings.writes()), (8000, 7000, 0));
     assert_eq!(text(&site), HOME);
+    let numbers = http::get(site.http(), "/metrics").await.unwrap().body;
+    let failed = numbers.lines().find_map(|line| line.strip_prefix("ladekern_config_failed_writes_total ")).unwrap();
+    assert!((1..=settings.failed_writes()).contains(&failed.parse().unwrap()), "{failed}");
     std::fs::remove_dir(&obstacle).unwrap();
     until("the write", || settings.writes() == 1).await;
     let line = "max_ma = 8000 # until the cable is new\nmin_ma = 7000";

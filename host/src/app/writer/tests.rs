@@ -15,6 +15,7 @@ struct Memory {
     fault: Mutex<Option<&'static str>>,
     written: Mutex<Vec<Instant>>,
     attempts: AtomicUsize,
+    failures: AtomicUsize,
 }
 
 impl Memory {
@@ -35,6 +36,7 @@ impl Disk for Memory {
     fn replace(&self, expected: &str, text: &str) -> Result<Replaced, String> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         if let Some(fault) = *self.fault.lock().unwrap() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
             return Err(fault.into());
         }
         let mut now = self.text.lock().unwrap();
@@ -91,6 +93,7 @@ impl Rig {
             fault: Mutex::default(),
             written: Mutex::default(),
             attempts: AtomicUsize::default(),
+            failures: AtomicUsize::default(),
         });
         let config = config::parse("f.toml", HOME, &[]).unwrap();
         let passed_on = Arc::new(AtomicUsize::new(0));
@@ -133,6 +136,7 @@ impl Rig {
         let error = self.settings.change(Vec::new(), Vec::new()).await.unwrap_err();
         assert_eq!(error.to_string(), "the host is stopping");
         assert_eq!(self.settings.writes(), self.disk.writes() as u64);
+        assert_eq!(self.settings.failed_writes(), self.disk.failures.load(Ordering::Relaxed) as u64);
         self.disk.text()
     }
 }
@@ -181,6 +185,11 @@ async fn what_is_temporary_is_not_written_and_own_writes_pass_nothing_on() {
     assert_eq!(rig.disk.attempts.load(Ordering::Relaxed), 0);
     rig.count(1).await;
     rig.until("one write", |disk| disk.writes() == 1).await;
+    rig.looks.notify_one();
+    tokio::time::sleep(GAP * 2).await;
+    assert_eq!(rig.passed_on.load(Ordering::Relaxed), 101);
+    // Nor does what says the same in other words.
+    rig.disk.text.lock().unwrap().push('\n');
     rig.looks.notify_one();
     tokio::time::sleep(GAP * 2).await;
     assert_eq!(rig.passed_on.load(Ordering::Relaxed), 101);

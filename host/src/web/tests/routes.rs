@@ -106,6 +106,8 @@ async fn b1_brokers_and_numbers_are_shown_without_secrets() {
         "ladekern_device_successes_total{dev_id=\"M1\"} 1",
         "ladekern_device_power_watts{dev_id=\"M1\"} 1500",
         "ladekern_managing 1",
+        "ladekern_config_writes_total 0",
+        "ladekern_config_failed_writes_total 0",
         "# TYPE ladekern_broker_received_total counter",
     ] {
         assert!(page.body.lines().any(|other| other == line), "{line} is missing: {}", page.body);

@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ladekern::config;
 use ladekern::device::http_input::Feeds;
@@ -198,19 +197,6 @@ impl CounterBox {
     pub fn closed(&self) -> bool {
         self.bank.writes().iter().any(|(address, _)| *address == 3)
     }
-}
-
-/// Waits until `wished` holds of something that tells nobody when it changes.
-///
-/// # Panics
-/// If it does not within [`SOON`].
-pub async fn eventually(what: &str, wished: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(SOON, async {
-        while !wished() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "not {what} within {SOON:?}");
 }
 
 /// A version of the counting guest: the same program, made to behave by the default of its configuration. Replaced

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ladekern_tests::daemon::Daemon;
 use ladekern_tests::mosquitto::Mosquitto;
 use ladekern_tests::mqtt::Probe;
+use ladekern_tests::until;
 use ladekern_tests::{dist, http};
 use serde_json::json;
 
@@ -120,22 +121,15 @@ async fn what_is_not_there_or_no_plugin_keeps_nothing_else_from_running() {
     let fed = http::post(address, "/cnf?cmd=set_ajax_meter&dev_id=M1", "{\"power_w\":-500}").await.unwrap();
     assert_eq!((fed.status, fed.body.as_str()), (200, "\"ok\""));
     // Each says what is wrong with it, by its own name.
-    let said = |id: &'static str, words: &'static str| {
-        let daemon = &daemon;
-        async move {
-            let deadline = tokio::time::Instant::now() + ladekern_tests::SOON;
-            loop {
-                let info = http::get(address, "/cnf?cmd=get_dev_info").await.unwrap().json();
-                let devices = info["devices"].as_array().unwrap();
-                let device = devices.iter().find(|device| device["dev_id"] == json!(id)).unwrap().clone();
-                let error = format!("{} {}", device["status"], device["last_error"]);
-                if device["com_err"] == json!(true) && error.contains(words) {
-                    return;
-                }
-                assert!(tokio::time::Instant::now() < deadline, "{id}: {error:?}\n{}", daemon.output());
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+    let said = async |id: &str, words: &str| {
+        let look = async || {
+            let info = http::get(address, "/cnf?cmd=get_dev_info").await.unwrap().json();
+            let devices = info["devices"].as_array().unwrap();
+            let device = devices.iter().find(|device| device["dev_id"] == json!(id)).unwrap();
+            let error = format!("{} {}", device["status"], device["last_error"]);
+            (device["com_err"] == json!(true), error, daemon.output())
+        };
+        until(id, look, |(com_err, error, _)| *com_err && error.contains(words)).await;
     };
     said("E1", "Connection refused").await;
     said("E2", "main").await;

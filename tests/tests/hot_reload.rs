@@ -14,7 +14,8 @@ use std::time::Duration;
 use ladekern::plugin::COMPONENT_FILE;
 use ladekern::site::{DeviceStatus, Health, Moment};
 use ladekern_tests::guests::guest_dir;
-use ladekern_tests::rig::{CounterBox, Rig, device_id, eventually, install_counter, put};
+use ladekern_tests::rig::{CounterBox, Rig, device_id, install_counter, put};
+use ladekern_tests::until;
 
 async fn running() -> (Rig, CounterBox) {
     let wallbox = CounterBox::start().await;
@@ -167,5 +168,5 @@ async fn a_file_that_is_copied_slowly_is_taken_when_it_is_complete() {
     rig.wait("E1", "told why", |status| status.health.describe().contains("still being copied")).await;
     put(&rig.plugins(), COMPONENT_FILE, &whole);
     rig.wait("E1", "running", |status| status.health == Health::Running).await;
-    eventually("one connection", || wallbox.control.open_connections() == 1).await;
+    until("one connection", async || wallbox.control.open_connections(), |open| *open == 1).await;
 }

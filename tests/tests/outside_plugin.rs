@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ladekern_tests::daemon::Daemon;
-use ladekern_tests::{SOON, http, root};
+use ladekern_tests::{http, root, until};
 use serde_json::json;
 
 /// Copies the template as a stranger would, with the SDK by its path.
@@ -69,16 +69,11 @@ async fn a_driver_built_elsewhere_runs_without_a_change_to_the_host() {
         folder.join("dist").to_str().unwrap(),
     ]);
     let http = daemon.http_address().await;
-    let deadline = tokio::time::Instant::now() + SOON;
-    let meter = loop {
+    let look = async || {
         let info = http::get(http, "/cnf?cmd=get_dev_info").await.unwrap().json();
-        let meter = info["devices"][0].clone();
-        if meter["com_err"] == json!(false) {
-            break meter;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{meter}\n{}", daemon.output());
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        (info["devices"][0].clone(), daemon.output())
     };
+    let (meter, _) = until("read", look, |(meter, _)| meter["com_err"] == json!(false)).await;
     let expected = std::fs::read_to_string(folder.join("fixtures/phases-in-opposite-directions/expect.json")).unwrap();
     let expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
     let power = |value: &serde_json::Value| value.as_f64().unwrap();

@@ -13,7 +13,8 @@ use std::path::Path;
 use ladekern::plugin::{COMPONENT_FILE, MANIFEST_FILE};
 use ladekern::site::{Command, CommandError, Commands, Health};
 use ladekern_tests::guests::guest_dir;
-use ladekern_tests::rig::{CounterBox, Rig, device_id, eventually, install_counter};
+use ladekern_tests::rig::{CounterBox, Rig, device_id, install_counter};
+use ladekern_tests::until;
 
 fn well(plugins: &Path) {
     install_counter(plugins, "1.0.0", "well");
@@ -98,7 +99,7 @@ async fn a_driver_that_traps_is_started_again_and_a_retry_does_not_wait() {
     assert!(matches!(&refused, Err(CommandError::NotRunning(why)) if why.contains("faulted")), "{refused:?}");
     let polls = wallbox.bank.requests();
     rig.devices.handle(&device_id("E1")).unwrap().retry();
-    eventually("polled again", || wallbox.bank.requests() > polls).await;
+    until("polled again", async || wallbox.bank.requests(), |now| *now > polls).await;
     install_counter(&rig.plugins(), "1.0.1", "well");
     rig.wait("E1", "repaired by a new file", |status| status.health == Health::Running).await;
 }
@@ -139,7 +140,7 @@ async fn a_changed_configuration_touches_only_what_changed() {
     assert_eq!(rig.board.device(&device_id("E3")), None);
     rig.goes_on("E1", 2).await;
     assert!(rig.count("E1") > before && one.control.connections() == 1 && !one.closed(), "E1 was not touched");
-    eventually("E2 at its new address", || four.bank.requests() > 0).await;
+    until("E2 at its new address", async || four.bank.requests(), |now| *now > 0).await;
     assert!(two.closed(), "nobody talks to the old address any more");
     assert!(rig.devices.feeds().get(&device_id("M1")).is_some());
     rig.devices.shutdown().await;

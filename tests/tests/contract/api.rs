@@ -3,11 +3,9 @@
 
 mod cards;
 
-use std::time::Duration;
-
-use ladekern_tests::SOON;
 use ladekern_tests::http::Answer;
 use ladekern_tests::site::Site;
+use ladekern_tests::{SOON, until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -70,14 +68,8 @@ impl Calls for Site {
 
     /// Waits until a device shows a value.
     async fn until(&self, id: &str, key: &str, wanted: Value) {
-        let mut shown = Value::Null;
-        let looked = tokio::time::timeout(SOON, async {
-            while shown != wanted {
-                shown = self.device(id).await.get(key).cloned().unwrap_or_default();
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        assert!(looked.await.is_ok(), "{id}.{key} is {shown}, not {wanted}");
+        let look = async || self.device(id).await.get(key).cloned().unwrap_or_default();
+        until(&format!("{id}.{key} is {wanted}"), look, |shown| *shown == wanted).await;
     }
 
     /// A call with header lines; POST if there is a body.

@@ -8,12 +8,10 @@ mod schemes;
 mod tls;
 mod versions;
 
-use std::time::Duration;
-
 use ladekern::config::BrokerUrl;
 use ladekern::site::Clock;
 use ladekern::transport::{BrokerState, BrokerStatus, Inbox, Message, MqttConnection, Overflow, Qos, Transports};
-use ladekern_tests::SOON;
+use ladekern_tests::{SOON, until};
 use tokio::runtime::Handle;
 
 fn transports() -> Transports {
@@ -57,13 +55,5 @@ async fn down(connection: &MqttConnection) -> String {
 
 /// The status of the only connection, once it is as wanted.
 async fn status(registry: &Transports, wanted: impl Fn(&BrokerStatus) -> bool) -> BrokerStatus {
-    let deadline = tokio::time::Instant::now() + SOON;
-    loop {
-        let status = registry.brokers().remove(0);
-        if wanted(&status) {
-            return status;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "not within {SOON:?}: {status:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the status of the broker", async || registry.brokers().remove(0), wanted).await
 }

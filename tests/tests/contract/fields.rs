@@ -2,10 +2,8 @@
 //! client needs of the answer (cfos-interfaces.md 7.1), read the way that client reads it. That all keys are there and
 //! which of them are constant is tested beside the shapes, against `docs/contract-fields.md`.
 
-use std::time::Duration;
-
-use ladekern_tests::SOON;
 use ladekern_tests::site::Site;
+use ladekern_tests::until;
 use serde_json::{Value, json};
 
 const SITE: &str = r#"
@@ -50,25 +48,13 @@ fn at<'a>(info: &'a Value, field: &str) -> &'a Value {
 
 /// Waits until each field says this.
 async fn shows(site: &Site, wanted: &[(&str, Value)]) -> Value {
-    let mut last = Value::Null;
-    let found = tokio::time::timeout(SOON, async {
-        loop {
-            last = info(site).await;
-            if wanted.iter().all(|(field, value)| at(&last, field) == value) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    if found.await.is_err() {
-        let wrong: Vec<String> = wanted
-            .iter()
-            .filter(|(field, value)| at(&last, field) != value)
-            .map(|(field, value)| format!("{field}: {value} wanted, {} shown", at(&last, field)))
-            .collect();
-        panic!("{wrong:#?}");
-    }
-    last
+    let look = async || {
+        let info = info(site).await;
+        let wrong = wanted.iter().find(|(field, value)| at(&info, field) != value);
+        let wrong = wrong.map(|(field, value)| format!("{field}: {value} wanted, {} shown", at(&info, field)));
+        (wrong, info)
+    };
+    until("each field", look, |(wrong, _)| wrong.is_none()).await.1
 }
 
 async fn wallbox(site: &Site, body: &str) {
@@ -158,20 +144,13 @@ async fn a_wallbox_s_fields_follow_its_feed() {
 #[tokio::test]
 async fn what_the_load_manager_gives_shows_and_changes_with_the_grid() {
     let site = Site::start(SITE).await;
-    meter(&site, r#"{"current":[1000,1000,1000],"voltage":[230,230,230],"power_w":690}"#).await;
-    wallbox(&site, r#"{"state":2,"current":[0,0,0]}"#).await;
-    let given = tokio::time::timeout(SOON, async {
-        loop {
-            let info = info(&site).await;
-            if at(&info, "E1.last_set_charging_cur").as_i64().unwrap() >= 6_000 {
-                return info;
-            }
-            meter(&site, r#"{"current":[1000,1000,1000],"voltage":[230,230,230],"power_w":690}"#).await;
-            wallbox(&site, r#"{"state":2,"current":[0,0,0]}"#).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    });
-    let given = given.await.expect("the load manager gives current");
+    let look = async || {
+        meter(&site, r#"{"current":[1000,1000,1000],"voltage":[230,230,230],"power_w":690}"#).await;
+        wallbox(&site, r#"{"state":2,"current":[0,0,0]}"#).await;
+        info(&site).await
+    };
+    let current = |info: &Value| at(info, "E1.last_set_charging_cur").as_i64().unwrap() >= 6_000;
+    let given = until("the load manager gives current", look, current).await;
     assert_eq!(at(&given, "E1.evse.current"), at(&given, "E1.last_set_charging_cur"));
     assert_eq!(at(&given, "E1.paused"), &json!(false));
     let available = at(&given, "params.avail_evse_power").as_i64().unwrap();
@@ -205,13 +184,11 @@ async fn overrides_and_energy_last_as_long_as_the_car_is_plugged_in() {
     wallbox(&site, r#"{"state":3,"current":[9000,9000,9000],"total_energy":5000}"#).await;
     wallbox(&site, r#"{"state":3,"current":[9000,9000,9000],"total_energy":5250}"#).await;
     shows(&site, &[("E1.ta_en", json!(250))]).await;
-    let charging = tokio::time::timeout(SOON, async {
-        while at(&info(&site).await, "E1.charging_dur").as_u64().unwrap() == 0 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            wallbox(&site, r#"{"state":3,"current":[9000,9000,9000],"total_energy":5250}"#).await;
-        }
-    });
-    charging.await.expect("charging takes time");
+    let look = async || {
+        wallbox(&site, r#"{"state":3,"current":[9000,9000,9000],"total_energy":5250}"#).await;
+        at(&info(&site).await, "E1.charging_dur").as_u64().unwrap()
+    };
+    until("charging takes time", look, |seconds| *seconds > 0).await;
     wallbox(&site, r#"{"state":1,"current":[0,0,0],"total_energy":5250}"#).await;
     let fields = [
         ("E1.label", json!("")),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ladekern::config::{Edit, Settings, SettingsError, Volatile};
 use ladekern_tests::daemon::Daemon;
 use ladekern_tests::site::Site;
-use ladekern_tests::{SOON, http};
+use ladekern_tests::{SOON, http, until};
 
 const HOME: &str = r#"# Our house
 [site]
@@ -37,14 +37,6 @@ fn text(site: &Site) -> String {
     std::fs::read_to_string(site.file()).unwrap()
 }
 
-async fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is() {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a5_max_total_cur_prc_is_never_written() {
     let site = Site::start(HOME).await;
@@ -57,7 +49,7 @@ async fn a5_max_total_cur_prc_is_never_written() {
     settings.change(Vec::new(), vec![Volatile::MaxTotalCurPrc(50)]).await.unwrap();
     let edited = HOME.replace("Home", "House");
     std::fs::write(site.file(), &edited).unwrap();
-    until("the title", || site.app.view().config.site.title == "House").await;
+    until("the title", async || site.app.view().config.site.title.clone(), |title| title == "House").await;
     assert_eq!(site.app.view().config.load.max_total_cur_prc, 50);
     let folder = site.stop().await;
     assert_eq!(settings.writes(), 0);
@@ -152,7 +144,7 @@ async fn s_own_writes_restart_nothing() {
     change(&settings, set("device.E1.name", "\"Left\"")).await.unwrap();
     assert!(watched.has_changed().unwrap());
     watched.mark_unchanged();
-    until("the write", || settings.writes() == 1).await;
+    until("the write", async || settings.writes(), |writes| *writes == 1).await;
     // What they edit next is the next configuration there is: what we wrote was none.
     std::fs::write(site.file(), format!("{}\n", text(&site).replace("Home", "House"))).unwrap();
     tokio::time::timeout(SOON, watched.changed()).await.expect("their edit is seen").unwrap();
@@ -171,16 +163,12 @@ async fn s_a_human_and_a_command_at_the_same_time_lose_nothing() {
     // Before the first write: what they save is read at the latest when we want to write.
     let theirs = HOME.replace("# Our house", "# Our house, 2026").replace("35000, 35000]", "35000, 25000]");
     std::fs::write(site.file(), &theirs).unwrap();
-    until("both", || text(&site) == theirs.replace("16000", "8000")).await;
+    until("both", async || text(&site), |text| *text == theirs.replace("16000", "8000")).await;
     let config = site.app.view().config;
     assert_eq!((config.circuits[0].limit_ma, config.devices[0].max_ma), ([35000, 35000, 25000], 8000));
     // A file that is broken is not written, and nothing can be saved to it.
     std::fs::write(site.file(), "[site\n").unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while change(&settings, set("variables.x", "1")).await.is_ok() {
-        assert!(Instant::now() < deadline, "the broken file is noticed");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("broken", async || change(&settings, set("variables.x", "1")).await, Result::is_err).await.unwrap_err();
     refused(&settings, set("variables.x", "2"), "ladekern.toml:1: no TOML").await;
     assert_eq!(site.app.view().config.devices[0].max_ma, 8000);
     let folder = site.stop().await;
@@ -195,7 +183,7 @@ async fn s_a_disk_that_takes_nothing_keeps_the_change_in_force_and_pending() {
     let obstacle = site.file().with_file_name(".ladekern.toml.new");
     std::fs::create_dir(&obstacle).unwrap();
     change(&settings, set("device.E1.max_ma", "8000")).await.unwrap();
-    until("an attempt to write", || settings.failed_writes() > 0).await;
+    until("an attempt to write", async || settings.failed_writes(), |failed| *failed > 0).await;
     change(&settings, set("device.E1.min_ma", "7000")).await.unwrap();
     let device = site.app.view().config.devices[0].clone();
     assert_eq!((device.max_ma, device.min_ma, settings.writes()), (8000, 7000, 0));
@@ -204,7 +192,7 @@ async fn s_a_disk_that_takes_nothing_keeps_the_change_in_force_and_pending() {
     let failed = numbers.lines().find_map(|line| line.strip_prefix("ladekern_config_failed_writes_total ")).unwrap();
     assert!((1..=settings.failed_writes()).contains(&failed.parse().unwrap()), "{failed}");
     std::fs::remove_dir(&obstacle).unwrap();
-    until("the write", || settings.writes() == 1).await;
+    until("the write", async || settings.writes(), |writes| *writes == 1).await;
     let line = "max_ma = 8000 # until the cable is new\nmin_ma = 7000";
     assert_eq!(text(&site), HOME.replace("max_ma = 16000 # until the cable is new", line));
     site.stop().await;

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::time::Duration;
 
 use ladekern::app::{App, Options};
 use ladekern::config::Override;
 use ladekern::contract::api::COMMANDS;
 use ladekern_tests::http::{self, Answer};
 use ladekern_tests::site::Site;
+use ladekern_tests::until;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
@@ -195,23 +195,15 @@ async fn transactions_are_read_over_http() {
             let message = format!("{{\"state\":{state},\"total_energy\":{}}}", energy + transaction * 1000);
             assert_eq!(site.post("cmd=set_ajax_evse&dev_id=E1", &message).await.status, 200);
             // Each message has to be seen: of measurements only the newest counts.
-            let seen = async {
-                loop {
-                    let ended =
-                        list("").await.json().as_array().unwrap().iter().filter(|one| one["end"].is_string()).count();
-                    let begun = list("").await.json().as_array().unwrap().len();
-                    let wanted = match (state, energy) {
-                        (1, 1000) => true,
-                        (2, _) => begun == transaction,
-                        _ => ended == transaction,
-                    };
-                    if wanted {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+            let seen = |all: &serde_json::Value| {
+                let all = all.as_array().unwrap();
+                match (state, energy) {
+                    (1, 1000) => true,
+                    (2, _) => all.len() == transaction,
+                    _ => all.iter().filter(|one| one["end"].is_string()).count() == transaction,
                 }
             };
-            tokio::time::timeout(ladekern_tests::SOON, seen).await.unwrap();
+            until(&message, async || list("").await.json(), seen).await;
         }
     }
     let all = list("").await.json();

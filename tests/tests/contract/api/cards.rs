@@ -1,12 +1,10 @@
 //! Cards and overrides over HTTP: 7.2, rows 5 and 6.
 
-use std::time::Duration;
-
-use ladekern_tests::SOON;
+use ladekern_tests::site::Site;
+use ladekern_tests::until;
 use serde_json::{Value, json};
 
 use super::{ADMIN, Calls, SITE};
-use ladekern_tests::site::Site;
 
 #[tokio::test]
 async fn h5_a_card_is_entered_without_the_password() {
@@ -91,20 +89,13 @@ async fn h6_less_than_a_car_can_be_told_is_a_pause() {
         site.get("cmd=set_ajax_evse&dev_id=E2&state=2&current=0,0,0").await;
     };
     feed().await;
-    let told = async |wanted: &dyn Fn(i64) -> bool| {
-        let mut shown = -2;
-        let looked = tokio::time::timeout(SOON, async {
-            while !wanted(shown) {
-                feed().await;
-                shown = site.device("E2").await["last_set_charging_cur"].as_i64().unwrap();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-        assert!(looked.await.is_ok(), "E2 was told {shown} mA");
+    let told = async || {
+        feed().await;
+        site.device("E2").await["last_set_charging_cur"].as_i64().unwrap()
     };
-    told(&|ma| ma > 6_000).await;
+    until("E2 is told more than 6 A", told, |ma| *ma > 6_000).await;
     site.ok("cmd=override_device&dev_id=E2&mamps=3000").await;
-    told(&|ma| ma == 0).await;
+    until("E2 is told to pause", told, |ma| *ma == 0).await;
     site.until("E2", "ov_cur", json!(3000)).await;
     site.ok("cmd=override_device&dev_id=E2&mamps=-1").await;
     site.until("E2", "ov_cur", Value::Null).await;

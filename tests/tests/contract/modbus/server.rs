@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ladekern_tests::site::Site;
+use ladekern_tests::until;
 use ladekern_tests::{SOON, http};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -190,18 +191,8 @@ async fn m_the_server_follows_the_configuration() {
 
 /// Waits until the current that the wallbox was told last is as wished.
 async fn told(site: &Site, what: &str, wished: impl Fn(i64) -> bool) -> Value {
-    let mut last = Value::Null;
-    let found = tokio::time::timeout(SOON, async {
-        loop {
-            last = site.device("E1").await;
-            if wished(last["last_set_charging_cur"].as_i64().unwrap()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    assert!(found.await.is_ok(), "not {what}: {last}");
-    last
+    let is_told = |device: &Value| wished(device["last_set_charging_cur"].as_i64().unwrap());
+    until(what, async || site.device("E1").await, is_told).await
 }
 
 #[tokio::test]
@@ -232,12 +223,11 @@ async fn m_in_mode_manage_a_controller_caps_the_load_manager_and_its_silence_cou
     controller.write_multiple_registers(8083, &[0, 2, 60]).await.unwrap().unwrap();
     told(&site, "6 A", |ma| ma == 6_000).await;
     assert_eq!(modbus(&site, "device=evse&read=8093").await, 80, "what was written still stands there");
-    let back = tokio::time::timeout(SOON, async {
-        while site.device("E1").await["last_set_charging_cur"] != 8_000 {
-            read(&mut controller, 8092, 1).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
-    back.await.expect("a controller that is back is believed again");
+    let look = async || {
+        read(&mut controller, 8092, 1).await;
+        site.device("E1").await
+    };
+    let what = "a controller that is back is believed again";
+    until(what, look, |device| device["last_set_charging_cur"] == 8_000).await;
     feeder.abort();
 }

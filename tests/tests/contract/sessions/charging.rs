@@ -1,13 +1,11 @@
 //! A wallbox that is fed over HTTP, from plug-in to unplug, as a client and the transaction log see it.
 
-use std::time::Duration;
-
 use ladekern::site::DeviceId;
 use ladekern::store::{Transaction, TransactionFilter};
-use ladekern_tests::SOON;
 use ladekern_tests::mosquitto::Mosquitto;
 use ladekern_tests::mqtt::Probe;
 use ladekern_tests::site::Site;
+use ladekern_tests::{SOON, until};
 use serde_json::{Value, json};
 
 use super::log::Log;
@@ -31,33 +29,14 @@ fn e1() -> DeviceId {
 
 /// Feeds E1 until its orders are as they should be.
 async fn fed(site: &Site, message: Value, wanted: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
-    let feeding = async {
-        loop {
-            last = site.post("cmd=set_ajax_evse&dev_id=E1", &message.to_string()).await.json();
-            if wanted(&last) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let in_time = tokio::time::timeout(SOON, feeding).await;
-    assert!(in_time.is_ok(), "the orders did not become what they should: {last}");
-    last
+    let feed = async || site.post("cmd=set_ajax_evse&dev_id=E1", &message.to_string()).await.json();
+    until("the orders are as they should be", feed, wanted).await
 }
 
 async fn transactions(site: &Site, wanted: impl Fn(&[Transaction]) -> bool) -> Vec<Transaction> {
     let store = site.app.api().sessions.transactions().clone();
-    let looking = async {
-        loop {
-            let found = store.list(&TransactionFilter::default()).await.unwrap();
-            if wanted(&found) {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(SOON, looking).await.expect("written in time")
+    let look = async || store.list(&TransactionFilter::default()).await.unwrap();
+    until("the transactions are written", look, |found| wanted(found)).await
 }
 
 fn state(state: u8, wh: f64) -> Value {
@@ -171,21 +150,14 @@ async fn b23_a_broker_that_goes_away_interrupts_nothing() {
     let mut view = site.app.api().sessions.view();
     tokio::time::timeout(SOON, view.wait_for(|view| view[&e1()].plugged)).await.unwrap().unwrap();
     drop(broker);
-    let silent = async {
-        while site.device("E1").await["com_err"] != true {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(SOON, silent).await.expect("silent without its broker");
+    until("silent without its broker", async || site.device("E1").await, |device| device["com_err"] == true).await;
     let _broker = Mosquitto::start_on(port);
     // Again and again: the first ones may come before the subscription stands.
-    let counted = async {
-        while site.app.api().sessions.view().borrow()[&e1()].energy_wh != 500.0 {
-            probe.publish("cfos_mqtt/set/E1", state(3, 1_500.0).to_string(), false).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    let counted = async || {
+        probe.publish("cfos_mqtt/set/E1", state(3, 1_500.0).to_string(), false).await;
+        site.app.api().sessions.view().borrow()[&e1()].energy_wh
     };
-    tokio::time::timeout(SOON, counted).await.expect("it goes on counting");
+    until("it goes on counting", counted, |energy_wh| *energy_wh == 500.0).await;
     probe.publish("cfos_mqtt/set/E1", state(1, 1_600.0).to_string(), false).await;
     let done = transactions(&site, |found| found.iter().any(|found| found.end.is_some())).await;
     assert_eq!((done.len(), done[0].energy_wh), (1, 600.0));

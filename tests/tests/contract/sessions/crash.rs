@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ladekern::store::{Transaction, TransactionFilter, Transactions};
 use ladekern_tests::daemon::Daemon;
 use ladekern_tests::mosquitto::Mosquitto;
-use ladekern_tests::{SOON, http};
+use ladekern_tests::{http, until};
 
 use super::log::{Log, without_doubles};
 
@@ -151,16 +151,8 @@ async fn b3_b23_a_daemon_that_is_killed_loses_no_transaction_and_no_number() {
     let (daemon, address) = runs.start().await;
     car.plugged = false;
     http::post(address, "/cnf?cmd=set_ajax_evse&dev_id=E1", &car.message()).await.unwrap();
-    let found = tokio::time::timeout(SOON, async {
-        loop {
-            let found = runs.on_disk().await;
-            if found.iter().all(|found| found.end.is_some()) {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    let found = found.await.expect("the running one ends when it is seen unplugged");
+    let ended = |found: &Vec<Transaction>| found.iter().all(|found| found.end.is_some());
+    let found = until("the running one ends when it is seen unplugged", async || runs.on_disk().await, ended).await;
     assert!(found.len() >= 5, "{} transactions are too few to say anything", found.len());
     let ids: Vec<u64> = found.iter().map(|found| found.id).collect();
     assert_eq!(ids, (1..=found.len() as u64).collect::<Vec<_>>());
@@ -202,8 +194,8 @@ async fn b23_a_killed_daemon_has_written_all_energy_but_that_of_ten_seconds() {
     let found = runs.on_disk().await;
     let energy = |device: &str| found.iter().find(|found| found.dev_id == device).unwrap().energy_wh;
     let promised = killed - Duration::from_secs(10);
-    let until = fed.iter().rfind(|(at, _)| *at <= promised).unwrap();
-    let counted = until.1 - fed[0].1;
+    let last_promised = fed.iter().rfind(|(at, _)| *at <= promised).unwrap();
+    let counted = last_promised.1 - fed[0].1;
     assert!(counted > 0.0 && energy("E1") >= counted, "{} Wh, at least {counted} Wh", energy("E1"));
     let by_power = 2.0 * (promised - begin).as_secs_f64();
     assert!(energy("E2") >= by_power * 0.8, "{} Wh, at least about {by_power} Wh", energy("E2"));
@@ -214,16 +206,8 @@ async fn b23_a_killed_daemon_has_written_all_energy_but_that_of_ten_seconds() {
     let last = fed.last().unwrap().1;
     let gone = format!("{{\"state\":1,\"total_energy\":{}}}", last + 100.0);
     http::post(address, "/cnf?cmd=set_ajax_evse&dev_id=E1", &gone).await.unwrap();
-    let ended = async {
-        loop {
-            let found = runs.on_disk().await;
-            if let Some(done) = found.into_iter().find(|found| found.dev_id == "E1" && found.end.is_some()) {
-                return done;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let done = tokio::time::timeout(SOON, ended).await.expect("seen unplugged");
+    let ended = async || runs.on_disk().await.into_iter().find(|found| found.dev_id == "E1" && found.end.is_some());
+    let done = until("seen unplugged", ended, Option::is_some).await.unwrap();
     let whole = last + 100.0 - fed[0].1;
     assert!((done.energy_wh - whole).abs() < 0.01, "{} Wh of {whole} Wh", done.energy_wh);
     assert_eq!(done.reason.as_deref(), Some("unplugged while the manager was away"));

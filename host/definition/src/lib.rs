@@ -2,10 +2,12 @@
 //! formulas, and from registers and payloads to values. The host reads files and devices and calls this crate; the
 //! command line, the tests and the fuzz targets call the same.
 
+pub mod document;
 pub mod formula;
 mod model;
 pub mod query;
 
+pub use document::{Document, DocumentError, FieldError, compile_regex};
 pub use formula::Formula;
 pub use model::{
     Address, Definition, DocumentField, Extract, Identity, Input, Kind, Method, Modbus, ModbusField, Number, Output,

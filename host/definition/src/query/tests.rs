@@ -1,0 +1,1 @@
+//! The golden table of the query language, and what is no query.

@@ -6,6 +6,7 @@ pub mod document;
 pub mod formula;
 mod model;
 pub mod query;
+pub mod registers;
 
 pub use document::{Document, DocumentError, FieldError, compile_regex};
 pub use formula::Formula;

@@ -60,7 +60,7 @@ pub fn parse(payload: &[u8], devices: &[DeviceConfig]) -> Result<Wishes, BadMess
         reason: "no UTF-8 text; expected an object like {\"E1\": {\"cur\": 8000}}".into(),
     })?;
     let mut parser = json5::Deserializer::from_str(text);
-    let wishes = Wallboxes { devices }.deserialize(&mut parser).map_err(|error| bad(&error))?;
+    let wishes = Anything(Wallboxes { devices }).deserialize(&mut parser).map_err(|error| bad(&error))?;
     // What stands behind the object is found by a parser that wants nothing in particular of it.
     json5::from_str::<de::IgnoredAny>(text).map_err(|error| bad(&error))?;
     Ok(wishes)
@@ -104,17 +104,31 @@ impl Wish {
     }
 }
 
+/// Shows whatever stands there to a visitor, which says what is wrong with it.
+struct Anything<V>(V);
+
+impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Anything<V> {
+    type Value = V::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<V::Value, D::Error> {
+        from.deserialize_any(self.0)
+    }
+}
+
+/// Shows a name to a visitor.
+struct Text<V>(V);
+
+impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Text<V> {
+    type Value = V::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<V::Value, D::Error> {
+        from.deserialize_str(self.0)
+    }
+}
+
 /// The whole object.
 struct Wallboxes<'a> {
     devices: &'a [DeviceConfig],
-}
-
-impl<'de> DeserializeSeed<'de> for Wallboxes<'_> {
-    type Value = Wishes;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Wishes, D::Error> {
-        from.deserialize_any(self)
-    }
 }
 
 impl<'de> Visitor<'de> for Wallboxes<'_> {
@@ -126,8 +140,8 @@ impl<'de> Visitor<'de> for Wallboxes<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wishes, A::Error> {
         let mut wishes = Wishes::default();
-        while let Some(device) = map.next_key_seed(Wallbox { devices: self.devices, known: &wishes.each })? {
-            let wish = map.next_value_seed(OneWish { device, notes: &mut wishes.notes })?;
+        while let Some(device) = map.next_key_seed(Text(Wallbox { devices: self.devices, known: &wishes.each }))? {
+            let wish = map.next_value_seed(Anything(OneWish { device, notes: &mut wishes.notes }))?;
             wishes.each.insert(device.id.clone(), wish);
         }
         Ok(wishes)
@@ -138,14 +152,6 @@ impl<'de> Visitor<'de> for Wallboxes<'_> {
 struct Wallbox<'a, 'k> {
     devices: &'a [DeviceConfig],
     known: &'k BTreeMap<DeviceId, Wish>,
-}
-
-impl<'de, 'a> DeserializeSeed<'de> for Wallbox<'a, '_> {
-    type Value = &'a DeviceConfig;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        from.deserialize_str(self)
-    }
 }
 
 impl<'a> Visitor<'_> for Wallbox<'a, '_> {
@@ -179,14 +185,6 @@ struct OneWish<'a, 'n> {
     notes: &'n mut Vec<Note>,
 }
 
-impl<'de> DeserializeSeed<'de> for OneWish<'_, '_> {
-    type Value = Wish;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Wish, D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
 impl<'de> Visitor<'de> for OneWish<'_, '_> {
     type Value = Wish;
 
@@ -198,12 +196,12 @@ impl<'de> Visitor<'de> for OneWish<'_, '_> {
         let id = &self.device.id;
         let mut wish = Wish::default();
         let mut seen = Vec::new();
-        while let Some(name) = map.next_key_seed(Name { device: id, seen: &seen })? {
+        while let Some(name) = map.next_key_seed(Text(Name { device: id, seen: &seen }))? {
             match name {
-                Member::Cur => wish.current = Some(map.next_value_seed(Current(self.device, self.notes))?),
-                Member::Ena => wish.enable = Some(map.next_value_seed(Switch(id, "ena"))?),
-                Member::Wke => wish.wake = map.next_value_seed(Switch(id, "wke"))?,
-                Member::Phs => wish.phases = Some(map.next_value_seed(Phases(id))?),
+                Member::Cur => wish.current = Some(map.next_value_seed(Anything(Current(self.device, self.notes)))?),
+                Member::Ena => wish.enable = Some(map.next_value_seed(Anything(Switch(id, "ena")))?),
+                Member::Wke => wish.wake = map.next_value_seed(Anything(Switch(id, "wke")))?,
+                Member::Phs => wish.phases = Some(map.next_value_seed(Anything(Phases(id)))?),
             }
             seen.push(name);
         }
@@ -223,14 +221,6 @@ enum Member {
 struct Name<'a> {
     device: &'a DeviceId,
     seen: &'a [Member],
-}
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = Member;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Member, D::Error> {
-        from.deserialize_str(self)
-    }
 }
 
 impl Visitor<'_> for Name<'_> {
@@ -260,14 +250,6 @@ impl Visitor<'_> for Name<'_> {
 
 /// `cur`
 struct Current<'a, 'n>(&'a DeviceConfig, &'n mut Vec<Note>);
-
-impl<'de> DeserializeSeed<'de> for Current<'_, '_> {
-    type Value = u32;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<u32, D::Error> {
-        from.deserialize_any(self)
-    }
-}
 
 impl Current<'_, '_> {
     /// Rule B10. Nobody charges with 1 mA up to the minimum (IEC 61851), and nothing goes above the maximum.
@@ -333,14 +315,6 @@ impl Visitor<'_> for Current<'_, '_> {
 /// `ena`, `wke`
 struct Switch<'a>(&'a DeviceId, &'static str);
 
-impl<'de> DeserializeSeed<'de> for Switch<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
 impl Visitor<'_> for Switch<'_> {
     type Value = bool;
 
@@ -355,14 +329,6 @@ impl Visitor<'_> for Switch<'_> {
 
 /// `phs`
 struct Phases<'a>(&'a DeviceId);
-
-impl<'de> DeserializeSeed<'de> for Phases<'_> {
-    type Value = u8;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<u8, D::Error> {
-        from.deserialize_any(self)
-    }
-}
 
 impl Visitor<'_> for Phases<'_> {
     type Value = u8;

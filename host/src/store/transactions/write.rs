@@ -5,7 +5,7 @@ use std::fmt;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde::Serialize;
 
-use super::{number, rfc3339};
+use super::{Transaction, number, rfc3339};
 use crate::site::DeviceId;
 
 /// A transaction as its wallbox's session knows it. Which one it is follows from the wallbox: at most one runs there.
@@ -67,20 +67,11 @@ impl fmt::Debug for Change {
 
 /// An entry of the transaction log (contract rule B15).
 #[derive(Serialize)]
-struct Event<'a> {
+struct Event {
     event: &'static str,
     seq: i64,
-    id: i64,
-    dev_id: &'a str,
-    name: &'a str,
-    start: String,
-    end: Option<String>,
-    energy_wh: f64,
-    meter_start_wh: Option<f64>,
-    meter_end_wh: Option<f64>,
-    rfid: Option<&'a str>,
-    user_id: Option<&'a str>,
-    reason: Option<&'a str>,
+    #[serde(flatten)]
+    transaction: Transaction,
 }
 
 /// Writes all or nothing. The number of the newest event that was queued.
@@ -228,21 +219,21 @@ impl Writer<'_> {
         if !self.queue {
             return Ok(());
         }
-        let event = Event {
-            event,
-            seq,
-            id,
-            dev_id: record.device.as_str(),
-            name: &record.name,
-            start: rfc3339(record.start_s),
-            end: record.end_s.map(rfc3339),
-            energy_wh: record.energy_wh,
-            meter_start_wh: record.meter_start_wh,
-            meter_end_wh: record.meter_end_wh,
-            rfid: record.rfid.as_deref(),
-            user_id: record.user_id.as_deref(),
-            reason: record.reason.as_deref(),
+        let Record { device, name, start_s, end_s, energy_wh, meter_start_wh, meter_end_wh, .. } = record;
+        let transaction = Transaction {
+            id: number(id),
+            dev_id: device.to_string(),
+            name: name.clone(),
+            start: rfc3339(*start_s),
+            end: end_s.map(rfc3339),
+            energy_wh: *energy_wh,
+            meter_start_wh: *meter_start_wh,
+            meter_end_wh: *meter_end_wh,
+            rfid: record.rfid.clone(),
+            user_id: record.user_id.clone(),
+            reason: record.reason.clone(),
         };
+        let event = Event { event, seq, transaction };
         let payload = serde_json::to_string(&event).unwrap_or_default();
         let put = "INSERT INTO transaction_outbox (seq, payload) VALUES (?1, ?2)";
         self.database.execute(put, params![seq, payload])?;

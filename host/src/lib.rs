@@ -9,6 +9,7 @@ pub mod contract;
 pub mod control;
 pub mod decode;
 pub mod device;
+pub mod formulas;
 pub mod load;
 pub mod logging;
 pub mod modbus_server;

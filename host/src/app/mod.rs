@@ -32,6 +32,7 @@ use crate::control::{self, ControlHandle};
 use crate::device::http_input::Feeds;
 use crate::device::installed::Services;
 use crate::device::manager::{Devices, DevicesParts};
+use crate::formulas::World;
 use crate::modbus_server::{ModbusServer, RegisterParts, Registers};
 use crate::plugin::Registry;
 use crate::runtime::{Runtime, RuntimeOptions};
@@ -118,8 +119,10 @@ impl App {
             board: board.clone(),
             feeds: feeds.clone(),
         };
-        let devices = Devices::start(parts, &config).await;
-        let (config_sender, config) = watch::channel(Arc::new(config));
+        let first = Arc::new(config);
+        let (config_sender, config) = watch::channel(Arc::clone(&first));
+        let world = World::new(board.clone(), config.clone(), clock);
+        let devices = Devices::start(parts, &first).await;
         let commands = Arc::new(devices.clone());
         let session_parts = SessionParts {
             board: board.clone(),
@@ -131,6 +134,7 @@ impl App {
         let sessions = Sessions::start(session_parts);
         let restrictions = sessions.restrictions();
         let control = control::spawn(board.clone(), commands.clone(), clock, config.clone(), restrictions);
+        world.connect(control.plan(), sessions.view());
         let source = SiteSource::new(board, config, control.plan(), sessions.view(), clock, serial);
         let register_parts =
             RegisterParts { source: source.clone(), sessions: sessions.clone(), commands, state: driver_state };

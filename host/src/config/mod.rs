@@ -22,6 +22,7 @@ use std::path::Path;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use parse::parse;
+pub use reader::formula;
 pub use services::{is_card_number, variable_name};
 pub use settings::{Edit, Settings, SettingsError, Volatile};
 pub(crate) use settings::{Request, Requests, Writes};

@@ -9,7 +9,7 @@ use crate::site::{DeviceId, DeviceKind};
 use super::device;
 use super::error::{ConfigError, ConfigErrors};
 use super::mqtt::mqtt;
-use super::reader::{Context, Reader, boolean, number, owned, text, three_phases};
+use super::reader::{Context, Reader, boolean, number, optional_formula, owned, text, three_phases};
 use super::services::{http, modbus_server, users, variables};
 use super::tree::{self, Data, Node, Override, Place};
 use super::types::*;
@@ -130,8 +130,10 @@ fn load(mut table: Reader<'_>) -> LoadConfig {
             Err(format!("expected 0 (stop charging), 1 (minimum current) or -1 (no limit), found {}", other.describe()))
         }
     });
+    let surplus_expr = table.read("surplus_expr", optional_formula).flatten();
     table.finish();
     LoadConfig {
+        surplus_expr,
         mode: mode.unwrap_or_default(),
         cycle: Duration::from_millis(cycle),
         reserve_ma,

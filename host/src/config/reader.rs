@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use ladekern_definition::Formula;
+
 use super::error::ConfigError;
 use super::tree::{Data, Node, Override, Place};
 
@@ -249,6 +251,25 @@ pub(crate) fn boolean(node: &Node) -> Result<bool, String> {
         Data::Bool(value) => Ok(*value),
         other => Err(format!("expected true or false, found {}", other.describe())),
     }
+}
+
+/// A formula; an empty text is none.
+pub(crate) fn optional_formula(node: &Node) -> Result<Option<Formula>, String> {
+    match text(node)? {
+        "" => Ok(None),
+        text => formula(text).map(Some),
+    }
+}
+
+/// A formula.
+///
+/// # Errors
+/// Where in the text it goes wrong, what is wrong there and what would be right.
+pub fn formula(text: &str) -> Result<Formula, String> {
+    Formula::parse(text).map_err(|error| {
+        let before = text.get(..error.offset).unwrap_or(text);
+        format!("the formula goes wrong at character {}: {}", before.chars().count() + 1, error.message)
+    })
 }
 
 /// A whole number in `range`.

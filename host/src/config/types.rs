@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ladekern_definition::Formula;
+
 use crate::site::{DeviceId, Role};
 
 /// The whole file.
@@ -225,7 +227,7 @@ pub enum DefaultBroker {
 }
 
 /// `[load]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LoadConfig {
     /// `load.mode`.
     pub mode: LoadMode,
@@ -237,6 +239,8 @@ pub struct LoadConfig {
     pub max_total_cur_prc: u8,
     /// What to do with a wallbox when control ends.
     pub disable_policy: DisablePolicy,
+    /// Surplus in W, in the place of what the meters tell; may use `CM._org_surplus`.
+    pub surplus_expr: Option<Formula>,
 }
 
 /// `load.mode`
@@ -340,6 +344,13 @@ pub struct DeviceConfig {
 impl DeviceConfig {
     /// The name under which `address = …` stands in [`DeviceConfig::endpoints`]: the plugin's only slot.
     pub const ADDRESS_SLOT: &'static str = "";
+
+    /// The Modbus unit; 1 for everything else.
+    #[must_use]
+    pub fn unit(&self) -> u8 {
+        let modbus = |endpoint: &&EndpointConfig| !matches!(endpoint.url, EndpointUrl::Http(_) | EndpointUrl::Mqtt(_));
+        self.endpoints.values().find(modbus).and_then(|endpoint| endpoint.unit).unwrap_or(1)
+    }
 }
 
 /// What the wallbox falls back to when nobody talks to it.

@@ -4,9 +4,10 @@
 mod shape;
 
 use crate::config::{BrokerRef, DeviceConfig, EndpointUrl, HTTP_INPUT, PhaseMap};
+use crate::formulas;
 use crate::load::{ChargerPlan, Reason};
 use crate::session::Session;
-use crate::site::{Connector, DeviceKind, DeviceStatus, Health, Info, Moment, Role, quantities};
+use crate::site::{Connector, DeviceKind, DeviceStatus, Health, Info, Moment, quantities};
 
 use super::number::Number;
 
@@ -82,25 +83,7 @@ impl DeviceObject<'_> {
 
     /// Power in the contract's sign, in W or VA: as measured, else from currents and voltages.
     pub(super) fn power(&self) -> Option<f64> {
-        let measured = self.value(quantities::POWER_TOTAL).or_else(|| self.value(quantities::POWER_APPARENT));
-        let power = measured.or_else(|| self.computed_power())?;
-        // Inside, a battery's discharge is positive; in the contract its charging is. What is fed to us speaks the
-        // contract already and goes out as it came in.
-        let turned =
-            matches!(self.device.role, Role::StorageHome | Role::StorageAll) && self.device.device_type != HTTP_INPUT;
-        Some(if turned { -power } else { power })
-    }
-
-    /// A meter's voltage has to be measured; a wallbox's may be assumed, its power is shown to people only.
-    fn computed_power(&self) -> Option<f64> {
-        let is_evse = self.device.id.kind() == DeviceKind::Evse;
-        let mut power = None;
-        for (current, voltage) in quantities::CURRENT.into_iter().zip(quantities::VOLTAGE) {
-            let Some(current) = self.value(current) else { continue };
-            let voltage = self.value(voltage).or(is_evse.then_some(NOMINAL_V))?;
-            power = Some(power.unwrap_or_default() + current / 1000.0 * voltage);
-        }
-        power.map(f64::round)
+        formulas::power_w(self.device, |name| self.value(name))
     }
 
     /// Whether the power is an apparent one.
@@ -146,18 +129,7 @@ impl DeviceObject<'_> {
         if self.com_err() || !self.device.enabled {
             return 6;
         }
-        match self.connector() {
-            Connector::Available => 1,
-            Connector::Connected => 2,
-            Connector::Charging => 3,
-            Connector::Ventilation => 4,
-            Connector::NoPilot | Connector::Fault => 5,
-            // The device does not tell; where current flows, a car charges.
-            Connector::Unknown => {
-                let flows = |name| self.value(name).is_some_and(|current| current >= IN_USE_MA);
-                if quantities::CURRENT.into_iter().any(flows) { 3 } else { 1 }
-            }
-        }
+        formulas::connector_state(self.connector(), |name| self.value(name))
     }
 
     fn last_set_ma(&self) -> i64 {
@@ -260,14 +232,6 @@ impl DeviceObject<'_> {
             return self.device.feed.to_string();
         }
         self.device.endpoints.values().next().map(|endpoint| endpoint.url.to_string()).unwrap_or_default()
-    }
-
-    /// The Modbus unit, 1 for everything else.
-    fn id(&self) -> u8 {
-        let endpoints = self.device.endpoints.values();
-        let mut modbus =
-            endpoints.filter(|endpoint| !matches!(endpoint.url, EndpointUrl::Http(_) | EndpointUrl::Mqtt(_)));
-        modbus.next().and_then(|endpoint| endpoint.unit).unwrap_or(1)
     }
 
     fn text_of_health(&self) -> String {

@@ -3,8 +3,9 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::config::{DeviceConfig, DisablePolicy, LoadMode};
-use crate::site::{DeviceKind, Role};
+use crate::config::{DisablePolicy, LoadMode};
+use crate::formulas::{Flow, Flows, Silent};
+use crate::site::DeviceKind;
 
 use super::number::Number;
 use super::source::overdraft_ma;
@@ -17,80 +18,10 @@ const NOMINAL_V: f64 = 230.0;
 #[derive(Clone, Copy, Debug)]
 pub struct Params<'a>(pub &'a SiteView);
 
-/// Powers of the site in W, the contract's signs.
-#[derive(Clone, Copy, Debug, Default)]
-struct Powers {
-    consumption: f64,
-    generation: f64,
-    grid: f64,
-    evse: f64,
-    /// What wallboxes that do not answer may draw.
-    unanswered: f64,
-    storage_home: f64,
-    storage_all: f64,
-}
-
 impl SiteView {
-    /// Sums over the devices of one kind whose values are fresh; `None`: there is none.
-    fn sum(&self, wanted: impl Fn(&DeviceConfig) -> bool) -> Option<f64> {
-        let mut sum = None;
-        for (index, device) in self.config.devices.iter().enumerate() {
-            let object = self.object(index, device);
-            if wanted(device) && device.enabled && !object.com_err() {
-                sum = Some(sum.unwrap_or_default() + object.power().unwrap_or_default());
-            }
-        }
-        sum
-    }
-
-    fn powers(&self) -> Powers {
-        let of_role = |role| self.sum(|device| device.id.kind() == DeviceKind::Meter && device.role == role);
-        let evse = self.sum(|device| device.id.kind() == DeviceKind::Evse).unwrap_or_default();
-        let generation = of_role(Role::Generation).unwrap_or_default();
-        // Without one of the two meters the other one and the wallboxes tell what it would show (3.1).
-        let (grid, consumption) = match (of_role(Role::Grid), of_role(Role::Consumption)) {
-            (Some(grid), Some(consumption)) => (grid, consumption),
-            (Some(grid), None) => (grid, grid + generation - evse),
-            (None, Some(consumption)) => (consumption - generation + evse, consumption),
-            (None, None) => (evse - generation, 0.0),
-        };
-        Powers {
-            consumption,
-            generation,
-            grid,
-            evse,
-            unanswered: self.unanswered(),
-            storage_home: of_role(Role::StorageHome).unwrap_or_default(),
-            storage_all: of_role(Role::StorageAll).unwrap_or_default(),
-        }
-    }
-
-    /// Wallboxes that do not answer count with the most they may draw.
-    fn unanswered(&self) -> f64 {
-        let mut sum = 0.0;
-        for (index, device) in self.config.devices.iter().enumerate() {
-            if device.id.kind() == DeviceKind::Evse && self.object(index, device).com_err() {
-                let told = self.status(&device.id).and_then(|status| status.commanded).map(|commanded| commanded.value);
-                let phases = device.phases.map_or(3, |map| map.of.iter().flatten().count());
-                sum += watts(f64::from(told.unwrap_or(device.max_ma))) * if phases == 1 { 1.0 } else { 3.0 };
-            }
-        }
-        sum
-    }
-
     /// Limit of the house connection per phase in mA: the smallest of its three, 0 without a circuit.
     fn max_total_current(&self) -> u32 {
         self.config.circuits.first().and_then(|root| root.limit_ma.iter().min()).copied().unwrap_or(0)
-    }
-
-    /// What the house connection leaves for wallboxes, in W.
-    fn available(&self, powers: &Powers) -> f64 {
-        let load = &self.config.load;
-        let limits = self.config.circuits.first().map_or([0; 3], |root| root.limit_ma);
-        let usable =
-            |limit: u32| f64::from(limit) * f64::from(load.max_total_cur_prc) / 100.0 - f64::from(load.reserve_ma);
-        let usable: f64 = limits.into_iter().map(|limit| watts(usable(limit).max(0.0))).sum();
-        (usable - powers.consumption.max(0.0)).max(0.0)
     }
 }
 
@@ -157,21 +88,22 @@ impl Params<'_> {
     }
 
     fn powers<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
-        let powers = self.0.powers();
-        let available = self.0.available(&powers);
-        let surplus = (powers.evse - powers.grid).max(0.0);
+        let view = self.0;
+        let flows = Flows::of(&view.config, &view.snapshot, view.snapshot.at, Silent::Skipped);
+        let watts = |flow: &Flow| flow.power_w.unwrap_or_default();
+        let (evse, available) = (watts(&flows.evse), watts(&flows.available));
         for (name, watts) in [
-            ("cons_pwr", powers.consumption),
-            ("prod_pwr", powers.generation),
-            ("grid_pwr", powers.grid),
-            ("error_pwr", powers.unanswered),
-            ("storage_home", powers.storage_home),
-            ("storage_all", powers.storage_all),
-            ("cons_evse_power", powers.evse),
-            ("consumed_evse_power", powers.evse),
+            ("cons_pwr", watts(&flows.consumption)),
+            ("prod_pwr", watts(&flows.generation)),
+            ("grid_pwr", watts(&flows.grid)),
+            ("error_pwr", watts(&flows.unanswered)),
+            ("storage_home", watts(&flows.storage_home)),
+            ("storage_all", watts(&flows.storage_all)),
+            ("cons_evse_power", evse),
+            ("consumed_evse_power", evse),
             ("avail_evse_power", available),
-            ("remaining_evse_power", available - powers.evse),
-            ("surplus_power", surplus),
+            ("remaining_evse_power", available - evse),
+            ("surplus_power", watts(&flows.surplus)),
         ] {
             map.serialize_entry(name, &Number(watts.round()))?;
         }

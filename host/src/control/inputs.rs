@@ -182,6 +182,14 @@ fn meter_sample(
     Some(Sample { current: PerPhase::from_fn(on), at: total.at })
 }
 
+/// Per conductor L1, L2, L3 in mA: the current with the sign of the power, else the power divided by the voltage, where
+/// it was measured at or after `not_before`.
+pub(crate) fn signed_currents(status: &DeviceStatus, not_before: Moment) -> [Option<f64>; 3] {
+    #[expect(clippy::cast_precision_loss, reason = "no possible current is so large")]
+    let as_float = |ma: Milliamps| ma.0 as f64;
+    measured_currents(status, not_before).map_or([None; 3], |found| found.current.map(|ma| ma.map(as_float)))
+}
+
 /// Per conductor: the current with the sign of the power, else the power divided by the voltage. `None` if neither is
 /// known of any conductor.
 fn measured_currents(status: &DeviceStatus, not_before: Moment) -> Option<Conductors> {

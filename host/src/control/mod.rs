@@ -16,6 +16,7 @@ use crate::load::{self, Plan};
 use crate::site::{Board, Clock, Commands, Moment, Restrictions};
 
 pub use inputs::inputs;
+pub(crate) use inputs::signed_currents;
 
 /// The newest decision, for everybody who shows it.
 #[derive(Clone, Debug, Default, PartialEq)]

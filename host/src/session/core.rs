@@ -6,20 +6,8 @@ use super::look::{Look, Pinned};
 use super::wallbox::{Effect, Facts, Saved, Wallbox};
 use super::{Now, OutsideWish, OverrideChange, SessionError, SessionView, cards};
 use crate::config::{Config, DeviceConfig};
-use crate::site::{Board, DeviceId, DeviceKind, DeviceStatus, Restrictions};
+use crate::site::{DeviceId, DeviceKind, Restrictions, Statuses};
 use crate::store::Change;
-
-/// Where the newest status of each device is read.
-pub trait Devices {
-    /// What `read` makes of a device's status; `None`: there is no such device.
-    fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T>;
-}
-
-impl Devices for Board {
-    fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T> {
-        Board::with(self, id, read)
-    }
-}
 
 /// Every session.
 #[derive(Debug, Default)]
@@ -38,7 +26,7 @@ impl Core {
     }
 
     /// Looks at every wallbox.
-    pub fn look(&mut self, config: &Config, devices: &impl Devices, now: Now) {
+    pub fn look(&mut self, config: &Config, devices: &impl Statuses, now: Now) {
         for device in wallboxes(config) {
             let meter = device.meter.as_ref();
             let pinned = meter.and_then(|meter| devices.with(meter, |meter| Pinned::of(meter, now.at)));

@@ -60,6 +60,8 @@ pub struct Session {
     pub overrides: Overrides,
     /// Energy of the present transaction in Wh; 0 without one.
     pub energy_wh: f64,
+    /// When the present transaction began; `None`: there is none, or the clock was not set then.
+    pub start_unix_s: Option<u64>,
     /// Seconds in which the present car has charged.
     pub charging_s: u64,
     /// Lifetime energy in Wh of a wallbox that counts none itself; `None`: it does.

@@ -8,10 +8,10 @@ mod sequences;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::core::{Core, Devices};
+use super::core::Core;
 use super::{Now, Session};
 use crate::config::Config;
-use crate::site::{Connector, DeviceId, DeviceStatus, Health, Moment, Outcome, Restriction};
+use crate::site::{Connector, DeviceId, DeviceStatus, Health, Moment, Outcome, Restriction, Statuses};
 use crate::store::{Change, Record};
 
 const SITE: &str = r#"
@@ -35,7 +35,7 @@ fn config(text: &str) -> Config {
     crate::config::parse("test.toml", text, &[]).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-impl Devices for BTreeMap<DeviceId, DeviceStatus> {
+impl Statuses for BTreeMap<DeviceId, DeviceStatus> {
     fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T> {
         self.get(id).map(read)
     }

@@ -371,6 +371,7 @@ impl Wallbox {
             needs_auth: self.needs_auth(has_users),
             overrides: self.saved.overrides,
             energy_wh: open.map_or(0.0, |open| open.energy.wh()),
+            start_unix_s: open.map(|open| open.start_s).filter(|start| *start > 0),
             charging_s: open.map_or(0, |open| open.charging_ms / 1_000),
             soft_meter_wh: (!self.saved.counts).then(|| round(self.saved.soft_wh)),
             user: user.filter(|name| !name.is_empty()),

@@ -8,11 +8,13 @@ mod reading;
 mod restriction;
 mod snapshot;
 mod time;
+mod variable;
 
 pub use command::{Command, CommandError, Commands};
 pub use id::{BadDeviceId, DeviceId, DeviceKind, Role};
 pub use quantity::{Quantity, REGISTER, Unit, quantities};
 pub use reading::{Connector, Info, Measured, Outcome, Values};
 pub use restriction::{Forbidden, Restriction, Restrictions};
-pub use snapshot::{Board, DeviceStatus, Health, Snapshot, StatusSender};
+pub use snapshot::{Board, DeviceStatus, Health, Snapshot, StatusSender, Statuses};
 pub use time::{Clock, Moment};
+pub use variable::VariableValues;

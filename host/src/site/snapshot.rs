@@ -110,6 +110,24 @@ pub struct Snapshot {
     pub devices: BTreeMap<DeviceId, DeviceStatus>,
 }
 
+/// Where the newest status of each device is read.
+pub trait Statuses {
+    /// What `read` makes of a device's status; `None`: there is no such device. `read` must not wait.
+    fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T>;
+}
+
+impl Statuses for Board {
+    fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T> {
+        Board::with(self, id, read)
+    }
+}
+
+impl Statuses for Snapshot {
+    fn with<T>(&self, id: &DeviceId, read: impl FnOnce(&DeviceStatus) -> T) -> Option<T> {
+        self.devices.get(id).map(read)
+    }
+}
+
 /// Where devices publish and everybody else reads.
 #[derive(Clone, Debug, Default)]
 pub struct Board {

@@ -34,7 +34,7 @@ impl DeviceObject<'_> {
         if let Some(host) = self.ip_address() {
             map.serialize_entry("ip_address", host)?;
         }
-        map.serialize_entry("id", &self.id())?;
+        map.serialize_entry("id", &self.device.unit())?;
         map.serialize_entry("dev_id", self.device.id.as_str())?;
         map.serialize_entry("number", &self.number)?;
         map.serialize_entry("desc", &self.device.desc)?;

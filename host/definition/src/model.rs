@@ -31,6 +31,9 @@ pub struct Definition {
     pub ui_addr: Option<String>,
     /// `reserved`: raw values that mean 0.
     pub reserved: Vec<f64>,
+    /// `unavailable`: raw values (before the resolution) that mean that the device does not know: missing, not 0. Ours,
+    /// the original's format has nothing of the kind. 2^64-1 is compared as the nearest `f64`.
+    pub unavailable: Vec<f64>,
     /// In the order of the file.
     pub variables: Vec<Variable>,
     /// At most 32.
@@ -218,7 +221,10 @@ pub enum Number {
     Uint32,
     Int64,
     Uint64,
+    /// 32 bits in registers.
     Float,
+    /// `double`: 64 bits in four registers. Ours.
+    Double,
 }
 
 /// Part of an HTTP answer or MQTT message.

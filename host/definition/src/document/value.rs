@@ -143,7 +143,7 @@ fn dotted(text: &str, number: Number, parts: u8) -> Option<String> {
     let bits: u32 = match number {
         Number::Int16 | Number::Uint16 => 16,
         Number::Int32 | Number::Uint32 | Number::Float => 32,
-        Number::Int64 | Number::Uint64 => 64,
+        Number::Int64 | Number::Uint64 | Number::Double => 64,
     };
     if value >= 1_i128 << bits || value < -(1_i128 << (bits - 1)) {
         return None;

@@ -28,7 +28,7 @@ pub enum DecodeError {
 enum Raw {
     Signed(i64),
     Unsigned(u64),
-    Float(f32),
+    Float(f64),
 }
 
 impl Number {
@@ -38,7 +38,7 @@ impl Number {
         match self {
             Number::Int16 | Number::Uint16 => 1,
             Number::Int32 | Number::Uint32 | Number::Float => 2,
-            Number::Int64 | Number::Uint64 => 4,
+            Number::Int64 | Number::Uint64 | Number::Double => 4,
         }
     }
 }
@@ -106,7 +106,7 @@ impl Raw {
         match self {
             Raw::Signed(value) => value as f64,
             Raw::Unsigned(value) => value as f64,
-            Raw::Float(value) => value.into(),
+            Raw::Float(value) => value,
         }
     }
 }
@@ -133,7 +133,8 @@ fn raw(number: Number, order: WordOrder, words: &[u16]) -> Result<(Raw, u64), De
         Number::Int32 => Raw::Signed((bits as i32).into()),
         Number::Int64 => Raw::Signed(bits as i64),
         Number::Uint16 | Number::Uint32 | Number::Uint64 => Raw::Unsigned(bits),
-        Number::Float => Raw::Float(f32::from_bits(bits as u32)),
+        Number::Float => Raw::Float(f32::from_bits(bits as u32).into()),
+        Number::Double => Raw::Float(f64::from_bits(bits)),
     };
     Ok((raw, bits))
 }
@@ -153,7 +154,7 @@ fn dotted((_, bits): (Raw, u64), number: Number, parts: u8) -> Result<Value, Dec
     let width = u32::from(number.registers()) * 16;
     let wrong = |wanted| DecodeError::Version { parts, wanted };
     let part_width = match (parts, number) {
-        (_, Number::Float) => return Err(wrong("an integer, int32 for one")),
+        (_, Number::Float | Number::Double) => return Err(wrong("an integer, int32 for one")),
         (2, _) => width / 2,
         (4, Number::Int16 | Number::Uint16) => return Err(wrong("int32 or int64")),
         (4, _) => width / 4,
@@ -206,6 +207,7 @@ mod tests {
         assert_eq!(plain(&[0xffff, 0xffff, 0xffff, 0xfffe], Number::Int64), Some(-2.0));
         assert_eq!(plain(&[0, 1, 0, 2], Number::Uint64), Some(4_294_967_298.0));
         assert_eq!(plain(&[0x4366, 0x3333], Number::Float), Some(f64::from(230.2f32)));
+        assert_eq!(plain(&[0x4167, 0x8c29, 0xd000, 0x0000], Number::Double), Some(12_345_678.5));
         // 2^64 - 1 has no f64 of its own.
         assert_eq!(plain(&[0xffff; 4], Number::Uint64), Some(18_446_744_073_709_551_616.0));
     }
@@ -323,8 +325,8 @@ mod tests {
     }
 
     fn any_number() -> impl Strategy<Value = Number> {
-        use Number::{Float, Int16, Int32, Int64, Uint16, Uint32, Uint64};
-        prop::sample::select(vec![Int16, Uint16, Int32, Uint32, Int64, Uint64, Float])
+        use Number::{Double, Float, Int16, Int32, Int64, Uint16, Uint32, Uint64};
+        prop::sample::select(vec![Int16, Uint16, Int32, Uint32, Int64, Uint64, Float, Double])
     }
 
     /// What a device does, written the other way round: the bytes of the machine's own encoding.
@@ -337,6 +339,7 @@ mod tests {
             Number::Int64 => (value as i64).to_be_bytes().to_vec(),
             Number::Uint64 => (value as u64).to_be_bytes().to_vec(),
             Number::Float => (value as f32).to_be_bytes().to_vec(),
+            Number::Double => (value as f64).to_be_bytes().to_vec(),
         };
         let mut words: Vec<u16> = bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
         if order == WordOrder::LowFirst {
@@ -354,6 +357,7 @@ mod tests {
             Number::Int64 => (i64::MIN.into(), i64::MAX.into()),
             Number::Uint64 => (0, u64::MAX.into()),
             Number::Float => (-(1 << 24), 1 << 24),
+            Number::Double => (-(1 << 53), 1 << 53),
         }
     }
 

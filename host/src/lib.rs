@@ -15,6 +15,7 @@ pub mod logging;
 pub mod modbus_server;
 pub mod password;
 pub mod plugin;
+pub mod rules;
 pub mod runtime;
 pub mod sample;
 pub mod session;

@@ -133,7 +133,14 @@ impl App {
         };
         let sessions = Sessions::start(session_parts);
         let restrictions = sessions.restrictions();
-        let control = control::spawn(board.clone(), commands.clone(), clock, config.clone(), restrictions);
+        let control = control::spawn(
+            board.clone(),
+            commands.clone(),
+            clock,
+            config.clone(),
+            restrictions,
+            Box::new(control::NoAdvice),
+        );
         world.connect(control.plan(), sessions.view());
         let source = SiteSource::new(board, config, control.plan(), sessions.view(), clock, serial);
         let register_parts =

@@ -151,11 +151,12 @@ impl DeviceObject<'_> {
         self.last_set_ma() == 0 && self.state() != 1
     }
 
-    /// 0 none, 1 current limit, 3 forbidden by somebody or not authorised, 5 error.
+    /// 0 none, 1 current limit, 2 charging rules, 3 forbidden by somebody or not authorised, 5 error.
     fn pause_reason(&self) -> u8 {
         match self.plan.map(|plan| &plan.reason) {
             _ if !self.paused() => 0,
             Some(Reason::Forbidden) => 3,
+            Some(Reason::Rules(_)) => 2,
             _ if self.session.is_some_and(|session| session.overrides.charging_off || session.needs_auth) => 3,
             Some(Reason::NotAvailable | Reason::NoCircuit | Reason::NotAccepting) => 5,
             _ => 1,

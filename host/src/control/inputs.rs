@@ -7,7 +7,7 @@ use crate::site::quantities::{
     CHARGING_ENABLED, CURRENT, ENERGY_SESSION, LIMIT_CABLE, LIMIT_CURRENT, PHASES_ACTIVE, POWER, POWER_TOTAL, VOLTAGE,
 };
 use crate::site::{
-    Board, Connector, DeviceKind, DeviceStatus, Measured, Moment, Restriction, Restrictions, Role, Snapshot,
+    Board, Connector, DeviceKind, DeviceStatus, Measured, Moment, Requests, Restriction, Restrictions, Role, Snapshot,
 };
 
 /// Voltage assumed where none is measured.
@@ -24,7 +24,7 @@ const WHOLE_AMPERE: Milliamps = Milliamps(1_000);
 
 /// The load manager's view of the site.
 #[must_use]
-pub fn inputs(snapshot: &Snapshot, config: &Config, restrictions: &Restrictions) -> Site {
+pub fn inputs(snapshot: &Snapshot, config: &Config, restrictions: &Restrictions, requests: &Requests) -> Site {
     let now = snapshot.at;
     // A wallbox that nobody has heard of yet is a silent one, not a missing one.
     let unheard = DeviceStatus::default();
@@ -34,6 +34,7 @@ pub fn inputs(snapshot: &Snapshot, config: &Config, restrictions: &Restrictions)
         .map(|(device, circuit)| {
             let mut charger = charger(device, circuit, status(device), pinned(device), now);
             charger.allowed = restrictions.get(&device.id).and_then(allowed);
+            charger.rules = requests.get(&device.id).copied();
             charger
         })
         .collect();
@@ -298,6 +299,7 @@ fn charger(
         step: if milliamp { FINE_STEP } else { WHOLE_AMPERE },
         cable: fresh(LIMIT_CABLE).and_then(milliamps).filter(|cable| cable.0 > 0),
         allowed: None,
+        rules: None,
         reachable,
         connector: status.values.connector().filter(|c| c.at >= not_before).map_or(Connector::Unknown, |c| c.value),
         measured: measured.filter(|_| reachable),

@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::{Config, LoadMode};
 use crate::load::{self, Plan};
-use crate::site::{Board, Clock, Commands, Moment, Restrictions};
+use crate::site::{Board, Clock, Commands, Moment, Requests, Restrictions, Snapshot};
 
 pub use inputs::inputs;
 pub(crate) use inputs::signed_currents;
@@ -25,6 +25,23 @@ pub struct PlanView {
     pub mode: LoadMode,
     /// What each wallbox gets and why, how each circuit stands, what is wrong. Empty before the first cycle.
     pub plan: Plan,
+}
+
+/// Who says before each plan how much each wallbox wants: the charging rules. Asked in the loop itself, so that what
+/// follows from a measurement is in the plan that is made of the same measurement.
+pub trait Advice: Send {
+    /// `before` is the plan of the last cycle. Takes no time: nothing in it waits.
+    fn requests(&mut self, snapshot: &Snapshot, config: &Config, before: &Plan) -> Requests;
+}
+
+/// Nobody wants anything: every wallbox may get all there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoAdvice;
+
+impl Advice for NoAdvice {
+    fn requests(&mut self, _: &Snapshot, _: &Config, _: &Plan) -> Requests {
+        Requests::new()
+    }
 }
 
 /// The running loop. Dropping it ends control without another command, as a crash would.
@@ -71,6 +88,7 @@ pub fn spawn(
     clock: Clock,
     config: watch::Receiver<Arc<Config>>,
     restrictions: watch::Receiver<Arc<Restrictions>>,
+    advice: Box<dyn Advice>,
 ) -> ControlHandle {
     let (view, plan) = watch::channel(Arc::default());
     let (stop, stopped) = oneshot::channel();
@@ -81,6 +99,7 @@ pub fn spawn(
         clock,
         config,
         restrictions,
+        advice,
         view,
         senders,
         state: load::State::default(),
@@ -96,6 +115,8 @@ struct Control {
     config: watch::Receiver<Arc<Config>>,
     /// What people and cards allow.
     restrictions: watch::Receiver<Arc<Restrictions>>,
+    /// What the wallboxes' rules want.
+    advice: Box<dyn Advice>,
     view: watch::Sender<Arc<PlanView>>,
     senders: send::Senders,
     state: load::State,
@@ -146,7 +167,9 @@ impl Control {
     /// One round. Takes no time: nothing in it waits.
     fn tick(&mut self, config: &Config) {
         let now = self.clock.now();
-        let site = inputs(&self.board.snapshot(now), config, &Arc::clone(&self.restrictions.borrow_and_update()));
+        let snapshot = self.board.snapshot(now);
+        let requests = self.advice.requests(&snapshot, config, &self.view.borrow().plan);
+        let site = inputs(&snapshot, config, &Arc::clone(&self.restrictions.borrow_and_update()), &requests);
         let plan = load::plan(&mut self.state, &site, now);
         self.seen = inputs::newest_overload(&site).or(self.seen);
         self.senders.retain(|id| plan.chargers.contains_key(id));
@@ -169,7 +192,8 @@ impl Control {
     async fn let_go(&mut self, config: &Config) {
         self.senders.stop();
         let now = self.clock.now();
-        let site = inputs(&self.board.snapshot(now), config, &self.restrictions.borrow());
+        // Nobody runs the rules any more: what stays is what people allow and `load.disable_policy` says.
+        let site = inputs(&self.board.snapshot(now), config, &self.restrictions.borrow(), &Requests::new());
         let orders = ending::orders(config.load.disable_policy, &self.state, &site, now);
         ending::send(&self.commands, orders).await;
     }

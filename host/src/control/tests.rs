@@ -104,7 +104,7 @@ impl Bench {
         let boxes = Arc::new(Wallboxes { clock, boxes, hanging, log: Mutex::default() });
         let (config, follow) = watch::channel(config(text));
         let (restrictions, allowed) = watch::channel(Arc::default());
-        let handle = spawn(board, Arc::clone(&boxes) as Arc<dyn Commands>, clock, follow, allowed);
+        let handle = spawn(board, Arc::clone(&boxes) as Arc<dyn Commands>, clock, follow, allowed, Box::new(NoAdvice));
         Bench { clock, boxes, config, restrictions, handle }
     }
 

@@ -6,7 +6,7 @@ use super::commit::Held;
 use super::plan::{Ground, Unit};
 use super::tree::add_along;
 use super::{Alarm, ChargerPlan, CircuitPlan, Line, Milliamps, Mode, Order, PerPhase, Phase, Plan, Reason, Site};
-use crate::site::{Connector, Moment};
+use crate::site::{Because, Connector, Moment};
 
 /// Puts the plan together and notes since when each wallbox's answer holds.
 pub(super) fn explain(
@@ -64,6 +64,9 @@ fn reason(unit: &Unit<'_>, ground: &Ground<'_>, mode: Mode) -> Reason {
     if unit.charger.forbidden() {
         return Reason::Forbidden;
     }
+    if let Some(because) = unit.charger.ruled_out() {
+        return Reason::Rules(because);
+    }
     if unit.granted >= unit.watch.requested {
         return at_its_most(unit);
     }
@@ -83,6 +86,8 @@ fn reason(unit: &Unit<'_>, ground: &Ground<'_>, mode: Mode) -> Reason {
 fn at_its_most(unit: &Unit<'_>) -> Reason {
     if unit.watch.takes_less {
         Reason::TakesLess
+    } else if let Some(because) = ruled(unit.charger) {
+        Reason::Rules(because)
     } else if unit.charger.allowed.is_some_and(|allowed| binds(allowed, unit.charger)) {
         Reason::Restricted
     } else if unit.charger.cable.is_some_and(|cable| cable.0 > 0 && cable < unit.charger.max) {
@@ -90,6 +95,13 @@ fn at_its_most(unit: &Unit<'_>) -> Reason {
     } else {
         Reason::OwnMaximum
     }
+}
+
+/// Why its rules want no more, if they are the tightest of the wallbox's own limits.
+fn ruled(charger: &super::Charger) -> Option<Because> {
+    let ruled = charger.ruled()?;
+    let tightest = charger.allowed.is_none_or(|allowed| ruled < allowed) && binds(ruled, charger);
+    charger.rules.filter(|_| tightest).map(|request| request.because)
 }
 
 /// Whether what somebody allows is the tightest of the wallbox's own limits.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Milliamps, PerPhase, Phase, Tuning};
-use crate::site::{Connector, DeviceId, Measured, Moment};
+use crate::site::{Because, Connector, DeviceId, Measured, Moment, Request};
 
 /// Name of a circuit, unique in a site.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,6 +123,8 @@ pub struct Charger {
     pub cable: Option<Milliamps>,
     /// The most that people, cards and outside controllers allow it; 0: it must not charge. `None`: no restriction.
     pub allowed: Option<Milliamps>,
+    /// What its charging rules and those of its user come to; `None`: it has none.
+    pub rules: Option<Request>,
     /// Whether it answers. What it said before it fell silent must not be repeated here.
     pub reachable: bool,
     /// State of the connector, [`Connector::Unknown`] while unreachable.
@@ -157,6 +159,7 @@ impl Charger {
             step: Milliamps(1),
             cable: None,
             allowed: None,
+            rules: None,
             reachable: true,
             connector: Connector::Connected,
             measured: None,
@@ -213,12 +216,25 @@ impl Charger {
         if rounded < self.least() { Milliamps::ZERO } else { rounded }
     }
 
-    /// The most it can be told: its own maximum, the cable and what it is allowed, on the grid; 0 if they leave less
-    /// than the minimum. What it may *draw* is counted without regard to what it is allowed.
+    /// The most it can be told: its own maximum, the cable, what it is allowed and what its rules say, on the grid; 0
+    /// if they leave less than the minimum. What it may *draw* is counted without regard to permissions and rules.
     #[must_use]
     pub fn cap(&self) -> Milliamps {
         let cable = self.cable.filter(|cable| cable.0 > 0);
-        self.on_grid([cable, self.allowed].into_iter().flatten().fold(self.max, Milliamps::min))
+        self.on_grid([cable, self.allowed, self.ruled()].into_iter().flatten().fold(self.max, Milliamps::min))
+    }
+
+    /// The most that its rules want.
+    #[must_use]
+    pub fn ruled(&self) -> Option<Milliamps> {
+        self.rules.map(|request| request.max_ma.into())
+    }
+
+    /// Why its rules pause it, if they do.
+    #[must_use]
+    pub fn ruled_out(&self) -> Option<Because> {
+        let request = self.rules.filter(|request| self.on_grid(request.max_ma.into()).0 == 0)?;
+        Some(request.because)
     }
 
     /// Whether it must not charge: forbidden, or allowed less than it can charge with.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{CircuitId, Milliamps, PerPhase, Phase};
-use crate::site::{DeviceId, Moment};
+use crate::site::{Because, DeviceId, Moment};
 
 /// The decisions of one tick.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +96,8 @@ pub enum Reason {
     Forbidden,
     /// Somebody allows it no more.
     Restricted,
+    /// Its charging rules pause it or want no more.
+    Rules(Because),
     /// The car draws less than it may; it gets what it draws and a margin.
     TakesLess,
     /// The share of this limit is used up.
@@ -133,6 +135,7 @@ impl fmt::Display for Reason {
             Reason::Cable => write!(f, "maximum of the cable"),
             Reason::Forbidden => write!(f, "not allowed to charge"),
             Reason::Restricted => write!(f, "allowed no more"),
+            Reason::Rules(because) => because.fmt(f),
             Reason::TakesLess => write!(f, "the car takes less"),
             Reason::Limit(line) => write!(f, "limit of {line}"),
             Reason::NotAdmitted(line) => write!(f, "waits: too little left on {line}"),

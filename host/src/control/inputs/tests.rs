@@ -38,7 +38,7 @@ fn status(readings: &[(&str, f64)], age_ms: u64) -> DeviceStatus {
 
 fn site_of(text: &str, devices: Vec<(&str, DeviceStatus)>) -> Site {
     let devices = devices.into_iter().map(|(id, status)| (id.parse().unwrap(), status)).collect();
-    inputs(&Snapshot { at: NOW, devices }, &config(text), &Restrictions::new())
+    inputs(&Snapshot { at: NOW, devices }, &config(text), &Restrictions::new(), &Requests::new())
 }
 
 fn sample_of(site: &Site) -> Option<[Option<i64>; 3]> {
@@ -209,7 +209,10 @@ fn a_restriction_is_the_most_or_nothing() {
     let restricted = |restriction: Restriction| {
         let restrictions = Restrictions::from([("E1".parse().unwrap(), restriction)]);
         let devices = [("E1".parse().unwrap(), status(&[("current.l1", 1_000.0)], 0))].into();
-        inputs(&Snapshot { at: NOW, devices }, &config(SITE), &restrictions).chargers.remove(0).allowed
+        inputs(&Snapshot { at: NOW, devices }, &config(SITE), &restrictions, &Requests::new())
+            .chargers
+            .remove(0)
+            .allowed
     };
     use crate::site::Forbidden;
     assert_eq!(restricted(Restriction::default()), None);

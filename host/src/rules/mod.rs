@@ -1,0 +1,16 @@
+//! Charging rules (`cfos-interfaces.md` 3.3): small programs of a wallbox or a user that say before each plan how much
+//! current is wanted. They only lower what the load manager has to give. Reading and running them is pure.
+
+mod engine;
+mod evaluate;
+mod local_time;
+mod rule;
+#[cfg(test)]
+mod tests;
+mod times;
+
+pub use engine::{Decided, Engine, RuledBox, RuledSite};
+pub use evaluate::{MOST_STEPS, Powers, RuleContext, RuleMemory, Verdict, evaluate};
+pub use local_time::LocalTime;
+pub use rule::{Action, Condition, Flow, MOST_RULES, Problem, Rule, RuleSet};
+pub use times::{Pace, SHORTEST_PAUSE, SHORTEST_RUN, SHORTEST_SURPLUS_PAUSE, Steady};

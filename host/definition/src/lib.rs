@@ -5,6 +5,7 @@
 pub mod document;
 pub mod formula;
 mod model;
+pub mod parse;
 pub mod query;
 pub mod registers;
 
@@ -14,4 +15,5 @@ pub use model::{
     Address, Definition, DocumentField, Extract, Identity, Input, Kind, Method, Modbus, ModbusField, Number, Output,
     Rtu, Shape, Source, Table, Target, Tcp, Transport, Value, Variable, WordOrder,
 };
+pub use parse::parse;
 pub use query::Query;

@@ -64,7 +64,7 @@ pub(super) fn read(text: &str, object: &Object<'_>, report: &mut Report) -> Opti
         Some(4) => Kind::Battery,
         _ => Kind::Other,
     };
-    let reserved = match head.value("reserved") {
+    let numbers = |name: &str| match head.value(name) {
         Some(Checked::Numbers(numbers)) => numbers.clone(),
         _ => Vec::new(),
     };
@@ -81,7 +81,8 @@ pub(super) fn read(text: &str, object: &Object<'_>, report: &mut Report) -> Opti
         update: head.millis("upd_delay"),
         delay_accumulated: head.flag("delay_accumulated").unwrap_or(true),
         ui_addr,
-        reserved,
+        reserved: numbers("reserved"),
+        unavailable: numbers("unavailable"),
         variables,
         inputs,
         outputs,

@@ -47,7 +47,7 @@ const fn key(name: &'static str, holds: Holds, about: &'static str) -> Key {
 /// Inputs, outputs and resets of a file.
 pub(super) const MOST_INPUTS: usize = 32;
 
-/// Entries of `reserved`.
+/// Entries of `reserved` and `unavailable`.
 const MOST_RESERVED: usize = 64;
 
 const DAY_MS: i64 = 86_400_000;
@@ -76,6 +76,11 @@ pub(super) const HEAD: &[Key] = &[
     ),
     key("ui_addr", Holds::Text, "The device's web page: http://…, https://… or a path at the device."),
     key("reserved", Holds::Numbers { most: MOST_RESERVED }, "Raw values that mean 0."),
+    key(
+        "unavailable",
+        Holds::Numbers { most: MOST_RESERVED },
+        "Raw values that mean that the device does not know: the value is missing, not 0.",
+    ),
     key(
         "modbus_read",
         Holds::Code(&[(3, "holding registers"), (4, "input registers")]),
@@ -121,7 +126,8 @@ pub(super) const TCP: &[Key] = &[
 ];
 
 /// Numbers and texts that `type` may name.
-pub(super) const TYPES: &[&str] = &["int16", "uint16", "int32", "uint32", "int64", "uint64", "float", "string"];
+pub(super) const TYPES: &[&str] =
+    &["int16", "uint16", "int32", "uint32", "int64", "uint64", "float", "double", "string"];
 
 const ADDRESS: Key = key(
     "address",

@@ -96,7 +96,7 @@ fn shape(fields: &Fields<'_>, wire: Wire, wanted: Wanted, report: &mut Report) -
         // Wrong, and reported.
         None if fields.has("type") => return None,
         None if wire == Wire::Modbus => {
-            fields.error("type", "type is missing; it says what the registers hold: int16, uint16, int32, uint32, int64, uint64, float or string", report);
+            fields.error("type", "type is missing; it says what the registers hold: int16, uint16, int32, uint32, int64, uint64, float, double or string", report);
             return None;
         }
         None if matches!(wanted, Wanted::Version | Wanted::Text) => return text(fields, wire, wanted, length, report),
@@ -105,7 +105,7 @@ fn shape(fields: &Fields<'_>, wire: Wire, wanted: Wanted, report: &mut Report) -
     let registers = match number {
         Number::Int16 | Number::Uint16 => 1,
         Number::Int32 | Number::Uint32 | Number::Float => 2,
-        Number::Int64 | Number::Uint64 => 4,
+        Number::Int64 | Number::Uint64 | Number::Double => 4,
     };
     if fields.has("order") && registers == 1 && wire == Wire::Modbus {
         fields.warning("order", "has no effect on a single register", report);
@@ -115,12 +115,13 @@ fn shape(fields: &Fields<'_>, wire: Wire, wanted: Wanted, report: &mut Report) -
             fields.warning("resolution", "has no effect on a dotted version", report);
         }
         let fits = match number {
-            Number::Float => false,
+            Number::Float | Number::Double => false,
             Number::Int16 | Number::Uint16 => length == 2,
             _ => length == 2 || length == 4,
         };
         if !fits {
-            let message = "a version of a 16-bit number has length 2, one of 32 or 64 bits 2 or 4; float has no parts";
+            let message =
+                "a version of a 16-bit number has length 2, one of 32 or 64 bits 2 or 4; floats have no parts";
             fields.error("length", message, report);
             return None;
         }
@@ -176,6 +177,7 @@ fn number_named(name: &str) -> Option<Number> {
         "int64" => Number::Int64,
         "uint64" => Number::Uint64,
         "float" => Number::Float,
+        "double" => Number::Double,
         _ => return None,
     })
 }

@@ -58,8 +58,8 @@ pub(super) fn check(name: &str, fields: &Fields<'_>, source: &Source, report: &m
         return;
     }
     let float = match source {
-        Source::Modbus(field) => matches!(field.shape, Shape::Number { number: Number::Float, .. }),
-        Source::Document(field) => matches!(field.shape, Shape::Number { number: Number::Float, .. }),
+        Source::Modbus(field) => matches!(field.shape, Shape::Number { number: Number::Float | Number::Double, .. }),
+        Source::Document(field) => matches!(field.shape, Shape::Number { number: Number::Float | Number::Double, .. }),
         Source::Fixed(_) | Source::Expr(_) => false,
     };
     if unit == "mA" && float {

@@ -51,6 +51,7 @@ fn a_modbus_file_with_every_key() {
     assert!(!definition.delay_accumulated);
     assert_eq!(definition.ui_addr.as_deref(), Some("http://192.168.0.9/"));
     assert_eq!(definition.reserved, [32768.0, -1.0, 4_294_967_295.0]);
+    assert_eq!(definition.unavailable, [-32768.0]);
     assert_eq!(definition.inputs.iter().map(|input| input.count).collect::<Vec<_>>(), [4, 20]);
     assert!(matches!(&definition.inputs[1].source, Source::Modbus(field) if field.address == 201 && field.count == 2));
     assert_eq!(definition.outputs[0].address, "POST /set?on=${temperature}");
@@ -58,7 +59,7 @@ fn a_modbus_file_with_every_key() {
     assert_eq!(definition.resets[0].address, "/off");
     assert_eq!(definition.resets[0].body, None);
     let names: Vec<&str> = definition.variables.iter().map(|variable| variable.name.as_str()).collect();
-    assert_eq!(names.len(), 11);
+    assert_eq!(names.len(), 12);
     assert_eq!(names[..2], ["type_designation", "version"], "in the order of the file");
 }
 
@@ -75,6 +76,7 @@ fn registers_as_written() {
         ("power_w", field(0x5B14, 2, number(Number::Int32, -0.01), high)),
         ("import_wh", field(0x5000, 4, number(Number::Uint64, 10.0), WordOrder::LowFirst)),
         ("voltage_l1", field(0x5B00, 2, number(Number::Uint32, 0.1), high)),
+        ("energy_total", field(0x6000, 4, number(Number::Double, 1.0), high)),
         ("temperature", field(65535, 1, number(Number::Int16, 1.0), high)),
         ("*label", field(100, 4, Shape::Text, high)),
     ] {

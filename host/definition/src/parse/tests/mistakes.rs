@@ -32,7 +32,7 @@ fn all_mistakes_of_a_file_are_told_together_in_their_order() {
 f:3:3: upd_dely: unknown key; did you mean \"upd_delay\"?
 f:5:3: power_w: nothing says where the value comes from; give it an address, or fixed, or expr
 f:5:16: power_w.adress: unknown key; did you mean \"address\"?
-f:5:37: power_w.type: must be one of int16, uint16, int32, uint32, int64, uint64, float, string, is \"int17\"; did you mean \"int16\"?
+f:5:37: power_w.type: must be one of int16, uint16, int32, uint32, int64, uint64, float, double, string, is \"int17\"; did you mean \"int16\"?
 f:5:60: power_w.resolution: must be a number other than 0, is 0
 f:6:23: rtu.retries: must be a whole number from 0 to 10, is 99
 f:6:27: rtu.silence: unknown key; did you mean \"silence_period\"?
@@ -51,7 +51,7 @@ fn registers_are_checked() {
         ),
         (
             "{\"address\": 1}",
-            "2:1: power_w.type: type is missing; it says what the registers hold: int16, uint16, int32, uint32, int64, uint64, float or string",
+            "2:1: power_w.type: type is missing; it says what the registers hold: int16, uint16, int32, uint32, int64, uint64, float, double or string",
         ),
         (
             "{\"address\": -1, \"type\": \"int16\"}",
@@ -143,11 +143,11 @@ fn lengths_of_strings_and_versions_are_checked() {
         ),
         (
             "{\"address\": 1, \"type\": \"int16\", \"length\": 4}",
-            "2:44: version.length: a version of a 16-bit number has length 2, one of 32 or 64 bits 2 or 4; float has no parts",
+            "2:44: version.length: a version of a 16-bit number has length 2, one of 32 or 64 bits 2 or 4; floats have no parts",
         ),
         (
             "{\"address\": 1, \"type\": \"float\", \"length\": 2}",
-            "2:44: version.length: a version of a 16-bit number has length 2, one of 32 or 64 bits 2 or 4; float has no parts",
+            "2:44: version.length: a version of a 16-bit number has length 2, one of 32 or 64 bits 2 or 4; floats have no parts",
         ),
         (
             "{\"expr\": \"1\"}",

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ladekern::config;
+use ladekern::definition::{self, DefinitionWatch, Library};
 use ladekern::device::http_input::Feeds;
 use ladekern::device::{Devices, DevicesParts, Services};
 use ladekern::plugin::{COMPONENT_FILE, MANIFEST_FILE, PluginWatch, Registry, watch};
@@ -24,7 +25,7 @@ use crate::guests::guest_dir;
 
 /// A host with its devices, in this process.
 pub struct Rig {
-    /// Below it lie the plugin folders, in `plugins/`.
+    /// Below it lie the plugin folders in `plugins/`, and definitions in `definitions/` and then `supplied/`.
     pub root: tempfile::TempDir,
     /// The devices.
     pub devices: Devices,
@@ -35,6 +36,7 @@ pub struct Rig {
     /// The wires.
     pub transports: Transports,
     _watch: PluginWatch,
+    _definition_watch: DefinitionWatch,
 }
 
 impl Rig {
@@ -52,6 +54,8 @@ impl Rig {
         let runtime = Runtime::new(&RuntimeOptions { cache_dir, guest_threads: 1 }).unwrap();
         let registry = Arc::new(Registry::new(runtime));
         let broken = registry.scan(&dirs).await;
+        let definition_dirs = vec![root.path().join("definitions"), root.path().join("supplied")];
+        let (library, _) = Library::open(&definition_dirs);
         let (board, clock) = (Board::default(), Clock::start());
         let transports = Transports::new(Handle::current(), clock, None, "ladekern-test".into());
         let services = Services {
@@ -64,6 +68,8 @@ impl Rig {
             registry: Arc::clone(&registry),
             plugin_dirs: dirs.clone(),
             broken,
+            definitions: library.clone(),
+            definition_dirs: definition_dirs.clone(),
             services,
             board: board.clone(),
             feeds: Feeds::default(),
@@ -77,7 +83,15 @@ impl Rig {
                 told.plugin_event(&event);
             }
         });
-        Self { root, devices, board, registry, transports, _watch: watch }
+        let (sender, mut events) = mpsc::channel(16);
+        let definition_watch = definition::watch(library, &definition_dirs, sender).unwrap();
+        let told = devices.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                told.definition_event(&event);
+            }
+        });
+        Self { root, devices, board, registry, transports, _watch: watch, _definition_watch: definition_watch }
     }
 
     /// Goes over to another configuration.

@@ -1,9 +1,10 @@
-//! Is a configuration right, and does every plugin it names load and fit its bindings? Starts nothing.
+//! Is a configuration right, and does every plugin and definition it names load and fit its bindings? Starts nothing.
 
 use std::path::Path;
 
-use super::{Options, plugin_folders};
+use super::{Options, definition_folders, plugin_folders};
 use crate::config::{self, Config, ConfigError, ConfigErrors, HTTP_INPUT};
+use crate::definition::{self, DefinitionEvent, Library};
 use crate::plugin::{self, Registry};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::web;
@@ -42,10 +43,28 @@ pub async fn check(options: &Options) -> anyhow::Result<Report> {
     for error in registry.scan(&folders).await {
         report.errors.extend(error.to_string().lines().map(str::to_owned));
     }
-    report.errors.extend(unknown_types(&config, &registry).iter().map(ToString::to_string));
+    let folders = definition_folders(Some(&options.config), &options.definitions);
+    let there = folders.iter().filter(|folder| folder.is_dir());
+    report.notes.extend(there.map(|folder| format!("definitions in {}", folder.display())));
+    let (definitions, events) = tokio::task::spawn_blocking(move || Library::open(&folders)).await?;
+    for event in events {
+        if let DefinitionEvent::Broken { findings, .. } = event {
+            report.errors.extend(findings);
+        }
+    }
+    report.errors.extend(unknown_types(&config, &registry, &definitions).iter().map(ToString::to_string));
     for device in &config.devices {
         if device.device_type == HTTP_INPUT {
             report.notes.push(format!("{}: built-in {HTTP_INPUT}", device.id));
+            continue;
+        }
+        if let Some(file) = definitions.get(&device.device_type) {
+            match definition::binding(&file.definition, device) {
+                Ok(_) => report.notes.push(format!("{}: {}", device.id, file.path.display())),
+                Err(misfits) => report.errors.extend(
+                    misfits.into_iter().map(|m| config.device_error(&device.id, &m.key, m.message).to_string()),
+                ),
+            }
             continue;
         }
         let Some(plugin) = registry.get(&device.device_type) else { continue };
@@ -86,11 +105,15 @@ fn unreadable_files(config: &Config) -> Vec<ConfigError> {
     errors
 }
 
-/// Devices whose type is neither built in nor a plugin that is there.
-pub(super) fn unknown_types(config: &Config, registry: &Registry) -> Vec<config::ConfigError> {
-    let plugins = registry.all();
-    let known: Vec<&str> = plugins.iter().map(|plugin| plugin.id()).collect();
-    config.check_types(&known)
+/// Devices whose type is neither built in nor a plugin or a definition that is there. Of a definition that is there and
+/// broken, its own findings are told.
+pub(super) fn unknown_types(config: &Config, registry: &Registry, library: &Library) -> Vec<config::ConfigError> {
+    let (plugins, definitions) = (registry.all(), library.all());
+    let broken = config.devices.iter().map(|device| device.device_type.as_str());
+    let broken = broken.filter(|dev_type| library.broken(dev_type).is_some());
+    let known = plugins.iter().map(|plugin| plugin.id());
+    let known = known.chain(definitions.iter().map(|file| file.definition.dev_type.as_str())).chain(broken);
+    config.check_types(&known.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -53,11 +53,28 @@ fn create_private(path: &Path) -> std::io::Result<()> {
 /// beside the program, in `dist/` of the working directory.
 #[must_use]
 pub fn plugin_folders(config: Option<&Path>, given: &[PathBuf]) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = config.map(|file| beside(file).join("plugins")).into_iter().collect();
+    folders("plugins", config, given)
+}
+
+/// The folders definition files are looked for in: as [`plugin_folders`], and last in the working directory, where they
+/// lie in the source tree.
+#[must_use]
+pub fn definition_folders(config: Option<&Path>, given: &[PathBuf]) -> Vec<PathBuf> {
+    let mut folders = folders("definitions", config, given);
+    let here = PathBuf::from("definitions");
+    let same = |folder: &PathBuf| std::path::absolute(folder).ok() == std::path::absolute(&here).ok();
+    if !folders.iter().any(same) {
+        folders.push(here);
+    }
+    folders
+}
+
+fn folders(name: &str, config: Option<&Path>, given: &[PathBuf]) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = config.map(|file| beside(file).join(name)).into_iter().collect();
     folders.extend(given.iter().cloned());
     let program = std::env::current_exe().ok();
-    folders.extend(program.as_deref().and_then(Path::parent).map(|folder| folder.join("plugins")));
-    folders.push(Path::new("dist").join("plugins"));
+    folders.extend(program.as_deref().and_then(Path::parent).map(|folder| folder.join(name)));
+    folders.push(Path::new("dist").join(name));
     folders
 }
 

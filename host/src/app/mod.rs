@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use check::{Report, check};
-pub use files::{StateDir, plugin_folders};
+pub use files::{StateDir, definition_folders, plugin_folders};
 
 use crate::config::{self, BrokerUrl, Config, DefaultBroker, Override, Settings};
 use crate::contract::api::Api;
@@ -29,6 +29,7 @@ use crate::contract::mqtt::{self, ContractMqtt};
 use crate::contract::ta_log::{self, TaLog};
 use crate::contract::{SiteSource, SiteView};
 use crate::control::{self, ControlHandle};
+use crate::definition::{self, Library};
 use crate::device::http_input::Feeds;
 use crate::device::installed::Services;
 use crate::device::manager::{Devices, DevicesParts};
@@ -56,12 +57,15 @@ pub struct Options {
     pub overrides: Vec<Override>,
     /// Further plugin folders, after `plugins/` beside the configuration.
     pub plugins: Vec<PathBuf>,
+    /// Further definition folders, after `definitions/` beside the configuration.
+    pub definitions: Vec<PathBuf>,
 }
 
 /// A running daemon. [`App::stop`] leaves every device in a safe state; dropping it does not.
 pub struct App {
     address: SocketAddr,
     plugin_dirs: Vec<PathBuf>,
+    definition_dirs: Vec<PathBuf>,
     source: SiteSource,
     api: Api,
     transports: Transports,
@@ -106,6 +110,8 @@ impl App {
         let runtime = Runtime::new(&RuntimeOptions { cache_dir: Some(state.cache()), ..RuntimeOptions::default() })?;
         let registry = Arc::new(Registry::new(Arc::clone(&runtime)));
         let plugin_dirs = plugin_folders(Some(&options.config), &options.plugins);
+        let definition_dirs = definition_folders(Some(&options.config), &options.definitions);
+        let definitions = open_definitions(&definition_dirs).await?;
         let board = Board::default();
         let feeds = Feeds::default();
         let driver_state = DriverState::open(state.path())?;
@@ -115,6 +121,8 @@ impl App {
             registry: Arc::clone(&registry),
             plugin_dirs: plugin_dirs.clone(),
             broken: Vec::new(),
+            definitions,
+            definition_dirs: definition_dirs.clone(),
             services,
             board: board.clone(),
             feeds: feeds.clone(),
@@ -168,10 +176,11 @@ impl App {
             devices: devices.clone(),
             config: config_sender,
         };
-        let reload = reload::start(options, &plugin_dirs, followers, text, requests).await;
+        let reload = reload::start(options, [&plugin_dirs, &definition_dirs], followers, text, requests).await;
         Ok(App {
             address,
             plugin_dirs,
+            definition_dirs,
             source,
             api,
             transports,
@@ -203,6 +212,11 @@ impl App {
     /// The folders that are searched for plugins and watched.
     pub fn plugin_dirs(&self) -> impl Iterator<Item = &Path> {
         self.plugin_dirs.iter().map(PathBuf::as_path)
+    }
+
+    /// The folders that are searched for definitions and watched.
+    pub fn definition_dirs(&self) -> impl Iterator<Item = &Path> {
+        self.definition_dirs.iter().map(PathBuf::as_path)
     }
 
     /// Configuration, devices and plan at this moment.
@@ -285,6 +299,14 @@ impl Web {
         let _ = self.stop.send(());
         let _ = self.task.await;
     }
+}
+
+/// All definitions there are; what is wrong with a file is said in the log.
+async fn open_definitions(dirs: &[PathBuf]) -> anyhow::Result<Library> {
+    let dirs = dirs.to_vec();
+    let (library, events) = tokio::task::spawn_blocking(move || Library::open(&dirs)).await?;
+    events.iter().for_each(definition::tell);
+    Ok(library)
 }
 
 async fn start_broker(config: &Config) -> anyhow::Result<Option<EmbeddedBroker>> {

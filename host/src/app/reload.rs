@@ -1,4 +1,4 @@
-//! Hot reload: the configuration file and the plugin folders are watched, and what changed, in the file or by a
+//! Hot reload: the configuration file and the folders of plugins and definitions are watched, and what changed, in the file or by a
 //! command, is passed on. A file that is not well changes nothing but the log.
 
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use super::writer::{Arrivals, Follow, Waiting, Writer};
 use super::{Options, check};
 use crate::config::file::ConfigFile;
 use crate::config::{self, Config, ConfigWatch, DefaultBroker, Requests};
+use crate::definition::{self, DefinitionWatch};
 use crate::device::manager::Devices;
 use crate::plugin::{self, PluginEvent, PluginWatch, Registry};
 use crate::transport::Transports;
@@ -32,6 +33,7 @@ pub(super) struct Followers {
 pub(super) struct Reload {
     _config: Option<ConfigWatch>,
     _plugins: Option<PluginWatch>,
+    _definitions: Option<DefinitionWatch>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -51,12 +53,12 @@ impl Drop for Reload {
     }
 }
 
-/// Starts both watches; the one over the plugin folders also loads what is there. Where the system cannot watch (no
+/// Starts all watches; the one over the plugin folders also loads what is there. Where the system cannot watch (no
 /// such folder, too many watches), that is said once and the daemon goes on without hot reload. `text` is what the
 /// running configuration was read from.
 pub(super) async fn start(
     options: &Options,
-    plugin_dirs: &[PathBuf],
+    [plugin_dirs, definition_dirs]: [&[PathBuf]; 2],
     followers: Followers,
     text: String,
     requests: Requests,
@@ -74,6 +76,9 @@ pub(super) async fn start(
             None
         }
     };
+    let definition_watch = watch_definitions(definition_dirs, followers.devices.clone())
+        .inspect_err(|error| tracing::warn!("the definition folders are not watched for changes: {error}"))
+        .ok();
     let file = options.config.display().to_string();
     let running = Config::clone(&followers.config.borrow());
     let keeper = Keeper::new(file.clone(), options.overrides.clone(), text, running);
@@ -82,7 +87,20 @@ pub(super) async fn start(
     let writer = Writer::new(file, keeper, disk, requests.writes, followers);
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(writer.run(Arrivals { looks, plugins, requests: requests.requests, stopped }));
-    Reload { _config: config_watch, _plugins: plugin_watch, stop: Some(stop), task }
+    let (_config, _plugins, _definitions) = (config_watch, plugin_watch, definition_watch);
+    Reload { _config, _plugins, _definitions, stop: Some(stop), task }
+}
+
+/// Ends with the watch.
+fn watch_definitions(dirs: &[PathBuf], devices: Devices) -> Result<DefinitionWatch, notify::Error> {
+    let (sender, mut events) = mpsc::channel(WAITING);
+    let watch = definition::watch(devices.definitions().clone(), dirs, sender)?;
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            devices.definition_event(&event);
+        }
+    });
+    Ok(watch)
 }
 
 impl Followers {
@@ -110,7 +128,7 @@ impl Followers {
             self.transports.set_broker_tls(config.mqtt.tls.clone());
         }
         if config.devices != running.devices {
-            for error in check::unknown_types(config, &self.registry) {
+            for error in check::unknown_types(config, &self.registry, self.devices.definitions()) {
                 tracing::error!("{error}");
             }
         }

@@ -140,6 +140,7 @@ fn options(args: &DemoArgs, folder: &Path, state: PathBuf, home: &Home, broker_p
         state: Some(state),
         overrides: set.iter().map(|set| set.parse()).collect::<Result<_, _>>()?,
         plugins: args.plugins.clone(),
+        definitions: Vec::new(),
     })
 }
 

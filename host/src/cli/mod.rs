@@ -81,6 +81,9 @@ pub struct SiteArgs {
     /// A folder with plugins, searched after `plugins/` beside the configuration file.
     #[arg(long, value_name = "DIR")]
     pub plugins: Vec<PathBuf>,
+    /// A folder with definition files, searched after `definitions/` beside the configuration file.
+    #[arg(long, value_name = "DIR")]
+    pub definitions: Vec<PathBuf>,
 }
 
 impl SiteArgs {
@@ -90,6 +93,7 @@ impl SiteArgs {
             state: self.state.clone(),
             overrides: self.set.iter().map(|set| set.parse()).collect::<Result<_, _>>()?,
             plugins: self.plugins.clone(),
+            definitions: self.definitions.clone(),
         })
     }
 }

@@ -21,6 +21,10 @@ pub(super) fn run(args: &SiteArgs) -> anyhow::Result<ExitCode> {
             let there = if folder.is_dir() { "" } else { " (not there yet)" };
             say!("plugins are taken from {}{there}", folder.display());
         }
+        for folder in app.definition_dirs() {
+            let there = if folder.is_dir() { "" } else { " (not there yet)" };
+            say!("definitions are taken from {}{there}", folder.display());
+        }
         super::ended(None).await;
         say!("stopping");
         app.stop().await;

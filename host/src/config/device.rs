@@ -50,7 +50,7 @@ pub(super) fn read(context: &Context<'_>, entries: &[(String, Node)], place: Pla
         number: table.read("number", number(0..=1_000_000)),
         config: serde_json::Value::Object(serde_json::Map::new()),
         timeout: table.read("timeout_s", number(1..=86_400)).map(Duration::from_secs),
-        poll: Duration::from_secs(1),
+        poll: None,
         circuit: None,
         phases: None,
         min_ma: 6_000,
@@ -192,7 +192,7 @@ fn driver_keys(table: &mut Reader<'_>, device: &mut DeviceConfig, built_in: bool
         device.config = config;
     }
     if let Some(poll) = table.read("poll_ms", number(100..=3_600_000)) {
-        device.poll = Duration::from_millis(poll);
+        device.poll = Some(Duration::from_millis(poll));
     }
     device.sha256 = table.read("sha256", |node| {
         let digest = text(node)?;

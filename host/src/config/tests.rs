@@ -232,7 +232,7 @@ endpoint.push = { url = "mqtt", topic_prefix = "go-e/123/" }"#,
     let device = &config.devices[0];
     assert_eq!((device.name.as_str(), device.enabled, device.wasi), ("E2", false, true));
     assert!(matches!(&device.publish, Some(BrokerRef::Url(url)) if url.v5 && url.port == 2000));
-    assert_eq!((device.timeout, device.poll), (Some(Duration::from_secs(30)), Duration::from_millis(500)));
+    assert_eq!((device.timeout, device.poll), (Some(Duration::from_secs(30)), Some(Duration::from_millis(500))));
     assert_eq!(device.phases, Some(PhaseMap { of: [Some(1), None, None] }));
     assert_eq!((device.min_ma, device.max_ma, device.priority), (7_000, 32_000, -2));
     assert_eq!(device.failsafe, Some(FailsafeConfig { ma: 0, timeout_s: 60 }));

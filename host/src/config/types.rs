@@ -311,8 +311,8 @@ pub struct DeviceConfig {
     /// Values older than this are not used. `None`: 60 s for what is fed, three poll intervals (at least 10 s) for
     /// what is polled.
     pub timeout: Option<Duration>,
-    /// How often it is polled; default 1 s.
-    pub poll: Duration,
+    /// How often it is polled. `None`: as its definition says, else every [`DeviceConfig::DEFAULT_POLL`].
+    pub poll: Option<Duration>,
     /// The circuit a wallbox hangs on.
     pub circuit: Option<String>,
     /// Circuit phases at the device's L1, L2, L3; `None`: unknown.
@@ -344,6 +344,8 @@ pub struct DeviceConfig {
 impl DeviceConfig {
     /// The name under which `address = …` stands in [`DeviceConfig::endpoints`]: the plugin's only slot.
     pub const ADDRESS_SLOT: &'static str = "";
+    /// How often a device is polled if nobody says otherwise.
+    pub const DEFAULT_POLL: Duration = Duration::from_secs(1);
 
     /// The Modbus unit; 1 for everything else.
     #[must_use]

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
+
+use crate::folders::is_change;
 
 /// An editor writes a file in several steps; what follows this soon belongs together.
 const COLLECT: Duration = Duration::from_millis(200);
@@ -56,11 +57,6 @@ pub fn watch(path: &Path, changed: Arc<Notify>) -> Result<ConfigWatch, notify::E
         }
     });
     Ok(ConfigWatch { _watcher: watcher, task })
-}
-
-/// Reading the file is an event too; reacting to it would never end.
-fn is_change(kind: EventKind) -> bool {
-    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
 /// The folder of the file, and of what it links to. Not the file itself: an editor puts a new one in its place, and

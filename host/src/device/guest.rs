@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{DeviceConfig, EndpointConfig};
-use crate::runtime::{CallError, PlannedBlock, Wants};
+use crate::runtime::{CallError, DriverError, PlannedBlock, Wants};
 use crate::site::{Info, Outcome};
 use crate::transport::{BoxFuture, Endpoint, Inbox, Message};
 
@@ -41,6 +41,10 @@ pub struct Traits {
     pub handover: bool,
     pub min_poll: Duration,
     pub min_write_interval: Duration,
+    /// How often it is polled unless the binding says so.
+    pub poll: Option<Duration>,
+    /// When the device answers nonsense, what it said before is used until it is too old.
+    pub tolerant: bool,
 }
 
 /// Where an instance is placed.
@@ -121,28 +125,52 @@ impl Step {
     }
 }
 
-/// One instance. Every call may end it; then every further call answers that it is not running.
+/// One instance. Every call may end it; then every further call answers that it is not running. Each kind of instance
+/// has the calls of its kind only.
 pub trait Guest: Send {
     /// Once, before anything else.
     fn open<'a>(&'a mut self, config: &'a str) -> BoxFuture<'a, Result<Opened, CallError>>;
     /// Drivers.
-    fn poll(&mut self) -> BoxFuture<'_, Result<Outcome, CallError>>;
+    fn poll(&mut self) -> BoxFuture<'_, Result<Outcome, CallError>> {
+        unsupported("polls")
+    }
     /// Register decoders: blocks in the order of the plan.
-    fn decode_blocks(&mut self, blocks: Vec<Option<Vec<u16>>>) -> BoxFuture<'_, Result<Outcome, CallError>>;
+    fn decode_blocks(&mut self, _blocks: Vec<Option<Vec<u16>>>) -> BoxFuture<'_, Result<Outcome, CallError>> {
+        unsupported("registers")
+    }
     /// Payload decoders: one message or one fetched body.
-    fn decode_message<'a>(&'a mut self, message: &'a Message) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
+    fn decode_message<'a>(&'a mut self, _message: &'a Message) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
+        unsupported("messages")
+    }
     /// Drivers with `push`.
-    fn on_message<'a>(&'a mut self, message: &'a Message) -> BoxFuture<'a, Result<Option<Outcome>, CallError>>;
+    fn on_message<'a>(&'a mut self, _message: &'a Message) -> BoxFuture<'a, Result<Option<Outcome>, CallError>> {
+        unsupported("messages")
+    }
     /// Drivers with `charge-control` or `phase-control`.
-    fn step(&mut self, step: Step) -> BoxFuture<'_, Result<(), CallError>>;
+    fn step(&mut self, step: Step) -> BoxFuture<'_, Result<(), CallError>> {
+        unsupported(step.interface())
+    }
     /// Drivers with `failsafe`.
-    fn arm(&mut self, milliamps: u32, timeout_s: u32) -> BoxFuture<'_, Result<(), CallError>>;
+    fn arm(&mut self, _milliamps: u32, _timeout_s: u32) -> BoxFuture<'_, Result<(), CallError>> {
+        unsupported("a failsafe")
+    }
     /// Drivers with `handover`.
-    fn save(&mut self) -> BoxFuture<'_, Result<Vec<u8>, CallError>>;
+    fn save(&mut self) -> BoxFuture<'_, Result<Vec<u8>, CallError>> {
+        unsupported("handover")
+    }
     /// Drivers with `handover`; false: the snapshot was of no use.
-    fn restore<'a>(&'a mut self, version: &'a str, snapshot: &'a [u8]) -> BoxFuture<'a, Result<bool, CallError>>;
+    fn restore<'a>(&'a mut self, _version: &'a str, _snapshot: &'a [u8]) -> BoxFuture<'a, Result<bool, CallError>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
     /// Drivers: leave the device in a safe state.
-    fn close(&mut self) -> BoxFuture<'_, Result<(), CallError>>;
+    fn close(&mut self) -> BoxFuture<'_, Result<(), CallError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+fn unsupported<'a, T: Send + 'a>(what: &str) -> BoxFuture<'a, Result<T, CallError>> {
+    let error = DriverError::Unsupported(format!("it has no {what}"));
+    Box::pin(std::future::ready(Err(error.into())))
 }
 
 /// A plugin as the device task holds it.

@@ -118,6 +118,8 @@ impl Artefact for Installed {
             handover: exports.handover,
             min_poll: min_poll.unwrap_or_default(),
             min_write_interval: min_write_interval.unwrap_or_default(),
+            poll: None,
+            tolerant: false,
         }
     }
 

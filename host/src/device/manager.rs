@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -17,6 +18,8 @@ use super::mailbox::Request;
 use super::supervision::random_jitter;
 use super::task::{DeviceMailbox, Rebinding, Task, TaskParts};
 use crate::config::{BrokerRef, Config, DeviceConfig, EndpointUrl, HTTP_INPUT, LoadMode};
+use crate::definition::device::{Described, Parts};
+use crate::definition::{self, DefinitionEvent, DefinitionFile, Library};
 use crate::plugin::{Plugin, PluginError, PluginEvent, Registry};
 use crate::site::{Board, Command, CommandError, Commands, DeviceId};
 
@@ -31,6 +34,10 @@ pub struct DevicesParts {
     pub plugin_dirs: Vec<PathBuf>,
     /// What the first look at the plugin folders found unusable.
     pub broken: Vec<PluginError>,
+    /// The definitions.
+    pub definitions: Library,
+    /// Where definitions are looked for; named to users whose definition is not there.
+    pub definition_dirs: Vec<PathBuf>,
     /// Wires, driver state and clock.
     pub services: Services,
     /// Where all devices publish.
@@ -48,6 +55,10 @@ pub struct Devices {
 struct Inner {
     registry: Arc<Registry>,
     plugin_dirs: Vec<PathBuf>,
+    definitions: Library,
+    definition_dirs: Vec<PathBuf>,
+    /// Where devices without guest code run: a plugin that spins does not delay them.
+    io: Handle,
     services: Services,
     board: Board,
     feeds: Feeds,
@@ -65,7 +76,12 @@ struct Entry {
 }
 
 enum Kind {
-    Plugin { mailbox: DeviceMailbox, task: JoinHandle<()> },
+    Driven {
+        mailbox: DeviceMailbox,
+        task: JoinHandle<()>,
+        /// It runs where definitions do, not where guests do.
+        described: bool,
+    },
     Input(Arc<HttpInput>),
 }
 
@@ -75,7 +91,7 @@ pub struct DeviceHandle(Reach);
 
 #[derive(Clone)]
 enum Reach {
-    Plugin(DeviceMailbox),
+    Driven(DeviceMailbox),
     Input(Arc<HttpInput>),
 }
 
@@ -88,6 +104,9 @@ impl Devices {
         let inner = Inner {
             registry: parts.registry,
             plugin_dirs: parts.plugin_dirs,
+            definitions: parts.definitions,
+            definition_dirs: parts.definition_dirs,
+            io: Handle::current(),
             services: parts.services,
             board: parts.board,
             feeds: parts.feeds,
@@ -133,24 +152,81 @@ impl Devices {
         *applied = Some(config.clone());
     }
 
-    /// Tells the devices concerned what happened in the plugin folders.
+    /// Tells the devices concerned what happened in the plugin folders. A definition of the same name goes before.
     pub fn plugin_event(&self, event: &PluginEvent) {
+        let inner = &self.inner;
         match event {
             PluginEvent::Loaded(plugin) => {
-                self.inner.broken().remove(plugin.id());
-                let plugged = self.inner.plug(Arc::clone(plugin));
-                self.inner.tell(plugin.id(), |mailbox| mailbox.push(Request::Swap(Arc::clone(&plugged))));
+                inner.broken().remove(plugin.id());
+                let plugged = inner.plug(Arc::clone(plugin));
+                inner.tell(plugin.id(), false, |mailbox| mailbox.push(Request::Swap(Arc::clone(&plugged))));
+                self.rehouse(plugin.id());
             }
             PluginEvent::Broken { id, error } => {
-                self.inner.broken().insert(id.clone(), error.to_string());
-                self.inner.tell(id, |mailbox| mailbox.push(Request::Spoiled(error.to_string())));
+                inner.broken().insert(id.clone(), error.to_string());
+                inner.tell(id, false, |mailbox| mailbox.push(Request::Spoiled(error.to_string())));
             }
             PluginEvent::Removed { id } => {
-                self.inner.broken().remove(id);
-                let reason = self.inner.missing(id);
-                self.inner.tell(id, |mailbox| mailbox.push(Request::Lose(reason.clone())));
+                inner.broken().remove(id);
+                let reason = inner.missing(id);
+                inner.tell(id, false, |mailbox| mailbox.push(Request::Lose(reason.clone())));
             }
         }
+    }
+
+    /// Tells the devices concerned what happened in the definition folders.
+    pub fn definition_event(&self, event: &DefinitionEvent) {
+        let inner = &self.inner;
+        match event {
+            DefinitionEvent::Loaded(file) => {
+                let plugged = inner.describe(Arc::clone(file));
+                let dev_type = &file.definition.dev_type;
+                inner.tell(dev_type, true, |mailbox| mailbox.push(Request::Swap(Arc::clone(&plugged))));
+                self.rehouse(dev_type);
+            }
+            DefinitionEvent::Broken { dev_type: Some(dev_type), findings, .. } => {
+                let reason = definition::sentence(findings);
+                inner.tell(dev_type, true, |mailbox| mailbox.push(Request::Spoiled(reason.clone())));
+                if inner.registry.get(dev_type).is_none() {
+                    // It waits for a driver of this name: now it is known what keeps it waiting.
+                    inner.tell(dev_type, false, |mailbox| mailbox.push(Request::Spoiled(reason.clone())));
+                }
+            }
+            // No device knows of a file that does not say what it describes.
+            DefinitionEvent::Broken { dev_type: None, .. } => {}
+            DefinitionEvent::Removed { dev_type } => {
+                if inner.registry.get(dev_type).is_some() {
+                    self.rehouse(dev_type);
+                } else {
+                    let reason = inner.missing(dev_type);
+                    inner.tell(dev_type, true, |mailbox| mailbox.push(Request::Lose(reason.clone())));
+                }
+            }
+        }
+    }
+
+    /// Starts devices anew that run where guests do and now have a definition, and the other way round.
+    fn rehouse(&self, dev_type: &str) {
+        if self.inner.misplaced(dev_type).is_empty() {
+            return;
+        }
+        let (devices, dev_type) = (self.clone(), dev_type.to_owned());
+        self.inner.io.spawn(async move {
+            // After a change of the configuration that is under way.
+            let applied = devices.inner.applied.lock().await;
+            let Some(config) = &*applied else { return };
+            let misplaced = devices.inner.misplaced(&dev_type);
+            let ending = {
+                let mut entries = devices.inner.entries();
+                misplaced.into_iter().filter_map(|id| Some((id.clone(), entries.remove(&id)?))).collect::<Vec<_>>()
+            };
+            let ids: Vec<DeviceId> = ending.iter().map(|(id, _)| id.clone()).collect();
+            devices.stop_all(ending).await;
+            for device in config.devices.iter().filter(|device| ids.contains(&device.id)) {
+                let entry = devices.inner.begin(device, config);
+                devices.inner.entries().insert(device.id.clone(), entry);
+            }
+        });
     }
 
     /// One running device.
@@ -158,7 +234,7 @@ impl Devices {
     pub fn handle(&self, id: &DeviceId) -> Option<DeviceHandle> {
         self.inner.entries().get(id).map(|entry| {
             DeviceHandle(match &entry.kind {
-                Kind::Plugin { mailbox, .. } => Reach::Plugin(mailbox.clone()),
+                Kind::Driven { mailbox, .. } => Reach::Driven(mailbox.clone()),
                 Kind::Input(input) => Reach::Input(Arc::clone(input)),
             })
         })
@@ -168,6 +244,12 @@ impl Devices {
     #[must_use]
     pub fn plugins(&self) -> Vec<Arc<Plugin>> {
         self.inner.registry.all()
+    }
+
+    /// The definitions that are in force.
+    #[must_use]
+    pub fn definitions(&self) -> &Library {
+        &self.inner.definitions
     }
 
     /// The devices that are fed.
@@ -188,7 +270,7 @@ impl Devices {
         for (id, entry) in ending {
             match entry.kind {
                 Kind::Input(_) => self.inner.feeds.remove(&id),
-                Kind::Plugin { mailbox, task } => {
+                Kind::Driven { mailbox, task, .. } => {
                     stopping.spawn(stop(id, mailbox, task));
                 }
             }
@@ -223,21 +305,21 @@ impl DeviceHandle {
     /// See [`CommandError`].
     pub async fn command(&self, command: Command) -> Result<(), CommandError> {
         match &self.0 {
-            Reach::Plugin(mailbox) => mailbox.command(command).await,
+            Reach::Driven(mailbox) => mailbox.command(command).await,
             Reach::Input(input) => input.command(command),
         }
     }
 
     /// Polls it now, beside its interval.
     pub fn poll(&self) {
-        if let Reach::Plugin(mailbox) = &self.0 {
+        if let Reach::Driven(mailbox) = &self.0 {
             mailbox.push(Request::Poll);
         }
     }
 
     /// Starts its driver again, also out of quarantine.
     pub fn retry(&self) {
-        if let Reach::Plugin(mailbox) = &self.0 {
+        if let Reach::Driven(mailbox) = &self.0 {
             mailbox.push(Request::Retry);
         }
     }
@@ -253,13 +335,16 @@ impl Inner {
             self.feeds.insert(Arc::clone(&input));
             Kind::Input(input)
         } else {
-            let plugin = match self.registry.get(&device.device_type) {
-                Some(plugin) => Ok(self.plug(plugin)),
-                None => Err(self.missing(&device.device_type)),
+            let dev_type = &device.device_type;
+            let (plugin, described) = match (self.definitions.get(dev_type), self.registry.get(dev_type)) {
+                (Some(file), _) => (Ok(self.describe(file)), true),
+                (None, Some(plugin)) => (Ok(self.plug(plugin)), false),
+                (None, None) => (Err(self.missing(dev_type)), false),
             };
             let parts = TaskParts { device: device.clone(), plugin, status, clock, jitter: random_jitter() };
             let (task, mailbox) = Task::new(parts);
-            Kind::Plugin { mailbox, task: self.registry.runtime().guests().spawn(task.run()) }
+            let runtime = if described { &self.io } else { self.registry.runtime().guests() };
+            Kind::Driven { mailbox, task: runtime.spawn(task.run()), described }
         };
         Entry { device: device.clone(), kind }
     }
@@ -268,17 +353,48 @@ impl Inner {
         Arc::new(Installed::new(plugin, self.services.clone()))
     }
 
-    /// Why there is no plugin of this id.
+    fn describe(&self, file: Arc<DefinitionFile>) -> Plugged {
+        let Services { wires, clock, .. } = &self.services;
+        Arc::new(Described::new(file, Parts { wires: Arc::clone(wires), clock: *clock }))
+    }
+
+    /// Why there is neither a definition nor a plugin of this name.
     fn missing(&self, id: &str) -> String {
-        self.broken().get(id).cloned().unwrap_or_else(|| {
-            let dirs: Vec<String> = self.plugin_dirs.iter().map(|dir| dir.display().to_string()).collect();
-            format!("no plugin \"{id}\" in {}", if dirs.is_empty() { "any folder".into() } else { dirs.join(", ") })
+        let broken = self.definitions.broken(id).or_else(|| self.broken().get(id).cloned());
+        broken.unwrap_or_else(|| {
+            let list = |dirs: &[PathBuf]| match dirs {
+                [] => "any folder".to_owned(),
+                dirs => dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", "),
+            };
+            let (plugins, definitions) = (list(&self.plugin_dirs), list(&self.definition_dirs));
+            format!("no plugin \"{id}\" in {plugins}, and no definition of \"{id}\" in {definitions}")
         })
     }
 
-    fn tell(&self, plugin: &str, say: impl Fn(&DeviceMailbox) -> bool) {
-        for entry in self.entries().values().filter(|entry| entry.device.device_type == plugin) {
-            if let Kind::Plugin { mailbox, .. } = &entry.kind {
+    /// Devices of a type that a definition describes now and that do not run where definitions do, and the other way
+    /// round. One that waits for either may wait anywhere.
+    fn misplaced(&self, dev_type: &str) -> Vec<DeviceId> {
+        let definition = self.definitions.get(dev_type).is_some();
+        let plugin = self.registry.get(dev_type).is_some();
+        let entries = self.entries();
+        let misplaced = entries.iter().filter(|(_, entry)| match entry.kind {
+            Kind::Driven { described, .. } if entry.device.device_type == dev_type => {
+                if described {
+                    !definition && plugin
+                } else {
+                    definition
+                }
+            }
+            _ => false,
+        });
+        misplaced.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn tell(&self, driver: &str, definitions: bool, say: impl Fn(&DeviceMailbox) -> bool) {
+        for entry in self.entries().values().filter(|entry| entry.device.device_type == driver) {
+            if let Kind::Driven { mailbox, described, .. } = &entry.kind
+                && *described == definitions
+            {
                 say(mailbox);
             }
         }
@@ -298,7 +414,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Whoever forgets to shut down leaves no task behind that talks to a device nobody knows of.
         for entry in self.entries().values() {
-            if let Kind::Plugin { task, .. } = &entry.kind {
+            if let Kind::Driven { task, .. } = &entry.kind {
                 task.abort();
             }
         }
@@ -310,7 +426,7 @@ impl Entry {
     fn can_become(&self, device: &DeviceConfig) -> bool {
         let same_type = self.device.device_type == device.device_type;
         match self.kind {
-            Kind::Plugin { .. } => same_type,
+            Kind::Driven { .. } => same_type,
             // A fed device has nothing to lose but its values, and no way to change.
             Kind::Input(_) => same_type && self.device.timeout == device.timeout && self.device.max_ma == device.max_ma,
         }
@@ -321,7 +437,7 @@ impl Entry {
             return;
         }
         self.device = device.clone();
-        if let Kind::Plugin { mailbox, .. } = &self.kind {
+        if let Kind::Driven { mailbox, .. } = &self.kind {
             mailbox.push(Request::Reconfigure(Rebinding { device: device.clone(), rewire }));
         }
     }

@@ -243,13 +243,16 @@ impl Task {
         let Some(live) = &mut self.live else { return };
         let Polled { outcomes, failure } = live.poll().await;
         let at = self.clock.now();
-        for outcome in outcomes {
+        let mut trouble = None;
+        for mut outcome in outcomes {
+            trouble = outcome.trouble.take().or(trouble);
             self.take_outcome(outcome, at);
         }
         match failure {
             None => self.succeeded(),
             Some(failure) => self.failed(failure),
         }
+        self.note_trouble(trouble);
         self.next = self.aligned(self.supervisor.stretched(self.interval()));
     }
 
@@ -257,14 +260,16 @@ impl Task {
         let Some(live) = &mut self.live else { return };
         match live.message(&message).await {
             Ok(None) => {}
-            Ok(Some(outcome)) => {
+            Ok(Some(mut outcome)) => {
                 let measures = !outcome.readings.is_empty();
+                let trouble = outcome.trouble.take();
                 self.take_outcome(outcome, measured_at(&message));
                 if measures && !message.retained {
                     self.arrivals.note(&format!("{}/{}", message.endpoint, message.topic), message.at);
                 }
                 self.last_message = Some(message);
                 self.succeeded();
+                self.note_trouble(trouble);
             }
             Err(failure @ (Failure::Fault(_) | Failure::Misconfigured(_))) => self.failed(failure),
             // One bad message says nothing about the device; what it said before ages by itself.
@@ -296,6 +301,8 @@ impl Task {
     fn failed(&mut self, failure: Failure) {
         self.note_error(&failure.to_string());
         match failure {
+            // What it said before ages by itself, and the reason is told then.
+            Failure::Protocol(_) if self.tolerates() => self.supervisor.unanswered(),
             Failure::Offline(reason) | Failure::Protocol(reason) => {
                 self.supervisor.unanswered();
                 self.health = Health::Offline(reason);
@@ -334,6 +341,22 @@ impl Task {
         }
     }
 
+    /// The device is known to run, and what it said last may still be used.
+    fn tolerates(&self) -> bool {
+        let tolerant = self.live.as_ref().is_some_and(|live| live.artefact.traits().tolerant);
+        tolerant && self.health.is_running() && !self.draft.com_err(self.clock.now())
+    }
+
+    /// Something is missing in an exchange that succeeded.
+    fn note_trouble(&mut self, trouble: Option<String>) {
+        let Some(trouble) = trouble else { return };
+        tracing::debug!(device = %self.device.id, error = trouble, "something is missing");
+        self.edit(|status| {
+            status.errors = status.errors.saturating_add(1);
+            status.last_error = trouble;
+        });
+    }
+
     fn note_error(&mut self, text: &str) {
         let now = self.clock.now();
         tracing::debug!(device = %self.device.id, error = text, "exchange failed");
@@ -362,10 +385,12 @@ impl Task {
 
     // === Pace and status ===
 
-    /// The normal poll interval: the binding's, not faster than the plugin allows, slower if the driver wishes so.
+    /// The normal poll interval: the binding's, else the artefact's, not faster than it allows, slower if the driver
+    /// wishes so.
     fn interval(&self) -> Duration {
-        let least = self.plugin.as_ref().map_or(Duration::ZERO, |plugin| plugin.traits().min_poll);
-        let base = self.device.poll.max(least).max(Duration::from_millis(1));
+        let traits = self.plugin.as_ref().map(|plugin| plugin.traits()).unwrap_or_default();
+        let poll = self.device.poll.or(traits.poll).unwrap_or(DeviceConfig::DEFAULT_POLL);
+        let base = poll.max(traits.min_poll).max(Duration::from_millis(1));
         self.wish.map_or(base, |wish| wish.clamp(base, LONGEST_POLL.max(base)))
     }
 

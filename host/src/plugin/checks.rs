@@ -77,7 +77,7 @@ pub fn check(plugin: &Plugin, device: &DeviceConfig) -> Result<Binding, Vec<Bind
     if !problems.is_empty() {
         return Err(problems);
     }
-    let poll = device.poll.max(manifest.min_poll.unwrap_or_default());
+    let poll = device.poll.unwrap_or(DeviceConfig::DEFAULT_POLL).max(manifest.min_poll.unwrap_or_default());
     Ok(Binding { endpoints, config, limits, poll, min_write_interval: manifest.min_write_interval })
 }
 

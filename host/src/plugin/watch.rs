@@ -2,16 +2,15 @@
 //! of it; which device changes to it, and how, is decided above. Never writes, never unloads what still runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::plugin::{Plugin, PluginError, fingerprint_of};
 use super::registry::{Registry, plugin_folders};
+use crate::folders::FolderWatch;
 
 /// Copying a folder is many events; what follows this soon belongs together.
 const COLLECT: Duration = Duration::from_millis(200);
@@ -59,62 +58,16 @@ pub fn watch(
     dirs: &[PathBuf],
     events: mpsc::Sender<PluginEvent>,
 ) -> Result<PluginWatch, notify::Error> {
-    // The system names absolute paths in its events.
-    let dirs: Vec<PathBuf> = dirs.iter().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone())).collect();
-    let stirred = Arc::new(Notify::new());
-    let stir = Arc::clone(&stirred);
-    let of_interest = dirs.clone();
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // An error may mean that events were lost: look.
-        if event.map_or(true, |event| is_change(event.kind) && concerns(&event.paths, &of_interest)) {
-            stir.notify_one();
-        }
-    })?;
-    let watcher = Arc::new(Mutex::new(watcher));
-    arm(&watcher, &dirs)?;
-    stirred.notify_one();
-    let folders = Folders { registry, dirs, broken: BTreeMap::new(), events };
-    let task = tokio::spawn(follow(folders, watcher, stirred));
-    Ok(PluginWatch { task })
+    let watch = FolderWatch::start(dirs)?;
+    let folders = Folders { registry, dirs: watch.dirs().to_vec(), broken: BTreeMap::new(), events };
+    Ok(PluginWatch { task: tokio::spawn(follow(folders, watch)) })
 }
 
-/// Reading a file is an event too; reacting to it would never end.
-fn is_change(kind: EventKind) -> bool {
-    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
-}
-
-/// Something in one of the directories, or on the way to one.
-fn concerns(paths: &[PathBuf], dirs: &[PathBuf]) -> bool {
-    paths.is_empty() || paths.iter().any(|path| dirs.iter().any(|dir| path.starts_with(dir) || dir.starts_with(path)))
-}
-
-/// Watches each directory, and the nearest folder above it that exists: a directory that is removed takes its watch
-/// along, and one that appears has none yet.
-fn arm(watcher: &Mutex<RecommendedWatcher>, dirs: &[PathBuf]) -> Result<(), notify::Error> {
-    let mut watcher = watcher.lock().unwrap_or_else(PoisonError::into_inner);
-    let above: BTreeSet<&Path> =
-        dirs.iter().filter_map(|dir| dir.ancestors().skip(1).find(|folder| folder.is_dir())).collect();
-    for folder in above {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    }
-    for dir in dirs.iter().filter(|dir| dir.is_dir()) {
-        // Fails if it was not watched or if its watch went with the folder that was there before.
-        let _ = watcher.unwatch(dir);
-        watcher.watch(dir, RecursiveMode::Recursive)?;
-    }
-    Ok(())
-}
-
-async fn follow(mut folders: Folders, watcher: Arc<Mutex<RecommendedWatcher>>, stirred: Arc<Notify>) {
+async fn follow(mut folders: Folders, watch: FolderWatch) {
     loop {
-        stirred.notified().await;
+        watch.changed().await;
         tokio::time::sleep(COLLECT).await;
-        let (watched, dirs) = (Arc::clone(&watcher), folders.dirs.clone());
-        // Walks the folders. Before they are read, so that what comes during the reading is an event again.
-        let armed = tokio::task::spawn_blocking(move || arm(&watched, &dirs)).await;
-        if let Ok(Err(error)) = armed {
-            tracing::warn!(%error, "a plugin folder cannot be watched");
-        }
+        watch.rearm().await;
         if folders.look().await.is_err() {
             // Nobody listens any more.
             return;
@@ -283,15 +236,5 @@ mod tests {
         watched.nothing_happens().await;
         std::fs::remove_dir_all(watched.root.path().join("own")).unwrap();
         assert!(watched.next().await.contains("supplied/acme"));
-    }
-
-    #[test]
-    fn only_what_lies_in_or_above_a_plugin_folder_concerns_the_watch() {
-        let dirs = [PathBuf::from("/srv/ladekern/plugins")];
-        let seen = |path: &str| concerns(&[PathBuf::from(path)], &dirs);
-        assert!(
-            seen("/srv/ladekern/plugins/acme/driver.wasm") && seen("/srv/ladekern/plugins") && seen("/srv/ladekern")
-        );
-        assert!(!seen("/srv/ladekern/ladekern.toml") && !seen("/srv/other"));
     }
 }

@@ -105,7 +105,7 @@ pub(crate) fn outcome(raw: types::Outcome) -> Result<Outcome, LimitExceeded> {
         texts,
         connector: raw.connector.map(connector),
         next_poll: raw.next_poll_ms.map(|ms| Duration::from_millis(ms.into())),
-        info: None,
+        ..Outcome::default()
     })
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn info(raw: types::Info) -> Result<Info, LimitExceeded> {
     for (what, value) in [("model", &raw.model), ("serial", &raw.serial), ("firmware", &raw.firmware)] {
         text(what, value.as_deref().unwrap_or_default())?;
     }
-    Ok(Info { model: raw.model, serial: raw.serial, firmware: raw.firmware, features: raw.features })
+    Ok(Info { model: raw.model, serial: raw.serial, firmware: raw.firmware, features: raw.features, ..Info::default() })
 }
 
 /// Errors are shown to people and kept; a long one is cut, not punished.

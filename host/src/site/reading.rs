@@ -1,6 +1,7 @@
 //! What a device said, and when. A value that nobody measured is absent, never 0.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Moment, Quantity};
@@ -65,6 +66,8 @@ pub struct Info {
     pub firmware: Option<String>,
     /// Registered feature names: `current.milliamp`, `phases.switch`, `wake-up`, `energy.meter`.
     pub features: Vec<String>,
+    /// Names of the readings `var.…` that people want to see, as they are written.
+    pub shown: Arc<[String]>,
 }
 
 /// The result of one poll or one message.
@@ -72,6 +75,8 @@ pub struct Info {
 pub struct Outcome {
     /// `None` as a value: the device says itself that it does not know this now.
     pub readings: Vec<(Quantity, Option<f64>)>,
+    /// Readings that are older than the rest, with when they were measured.
+    pub aged: Vec<(Quantity, Option<f64>, Moment)>,
     /// Texts by registered name: `rfid`, `status`, `fault`.
     pub texts: Vec<(String, String)>,
     /// `None` for devices without a connector, and for messages that do not mention it.
@@ -80,6 +85,8 @@ pub struct Outcome {
     pub next_poll: Option<Duration>,
     /// Who the device is, if it tells so with its readings.
     pub info: Option<Info>,
+    /// Why something that belongs to it is missing.
+    pub trouble: Option<String>,
 }
 
 impl Outcome {
@@ -101,7 +108,8 @@ impl Values {
     /// Takes over what `outcome` holds; what it does not mention stays as it was, and ages. Nothing replaces what was
     /// measured later: a retained message of unknown age (`Moment(0)`) comes again at each reconnect.
     pub fn merge(&mut self, outcome: Outcome, at: Moment) {
-        for (quantity, value) in outcome.readings {
+        let readings = outcome.readings.into_iter().map(|(quantity, value)| (quantity, value, at));
+        for (quantity, value, at) in readings.chain(outcome.aged) {
             if self.readings.get(&quantity).is_none_or(|known| known.at <= at) {
                 self.readings.insert(quantity, Measured { value, at });
             }

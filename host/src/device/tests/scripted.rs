@@ -243,7 +243,7 @@ pub fn device() -> DeviceConfig {
         publish: None,
         config: serde_json::json!({}),
         timeout: None,
-        poll: Duration::from_secs(1),
+        poll: None,
         circuit: None,
         phases: None,
         min_ma: 6_000,

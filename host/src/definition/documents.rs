@@ -1,0 +1,100 @@
+//! Pages and topics of a device: what lies at one address is decoded in one go, and each part that is missing costs
+//! only itself.
+
+use ladekern_definition::{Address, Definition, Document, DocumentField, Source};
+
+use super::readings::Readings;
+use crate::site::Moment;
+
+/// Parts that a sentence about a failure names at most.
+const MOST_SAID: usize = 3;
+
+/// Everything at one address.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub address: Address,
+    places: Vec<Place>,
+    document: Document,
+}
+
+/// Where a part goes.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Variable(usize),
+    Input(usize),
+}
+
+/// What a document brought.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Parts that were read.
+    pub parts: usize,
+    /// What is wrong with the others, in one sentence.
+    pub trouble: Option<String>,
+}
+
+/// The pages of a definition, in the order in which it names them.
+pub(super) fn pages(definition: &Definition) -> Vec<Page> {
+    let variables = definition.variables.iter().map(|variable| &variable.source).enumerate();
+    let variables = variables.map(|(at, source)| (Place::Variable(at), source));
+    let inputs = definition.inputs.iter().map(|input| &input.source).enumerate();
+    let inputs = inputs.map(|(at, source)| (Place::Input(at), source));
+    let mut sorted: Vec<(&Address, Vec<(Place, &DocumentField)>)> = Vec::new();
+    for (place, source) in variables.chain(inputs) {
+        let Source::Document(field) = source else { continue };
+        match sorted.iter_mut().find(|(address, _)| **address == field.address) {
+            Some((_, fields)) => fields.push((place, field)),
+            None => sorted.push((&field.address, vec![(place, field)])),
+        }
+    }
+    let page = |(address, parts): (&Address, Vec<(Place, &DocumentField)>)| {
+        let (places, fields): (Vec<Place>, Vec<&DocumentField>) = parts.into_iter().unzip();
+        Page { address: address.clone(), places, document: Document::new(&fields, &definition.reserved) }
+    };
+    sorted.into_iter().map(page).collect()
+}
+
+impl Page {
+    /// Whether there is nothing left to read: all of it is read once, and has been.
+    pub fn is_settled(&self, readings: &Readings) -> bool {
+        self.places.iter().all(|place| matches!(place, Place::Variable(at) if readings.is_settled(*at)))
+    }
+
+    /// Takes over what `payload` holds. The error says why it holds nothing.
+    pub fn take(&self, payload: &[u8], at: Moment, readings: &mut Readings) -> Result<Taken, String> {
+        let parts = self.document.read(payload).map_err(|error| error.to_string())?;
+        let mut taken = Taken { parts: 0, trouble: None };
+        let mut troubles = Vec::new();
+        for (place, part) in self.places.iter().zip(parts) {
+            let wrong = match (place, part) {
+                (Place::Variable(variable), Ok(value)) => {
+                    readings.set(*variable, value, at);
+                    None
+                }
+                (Place::Input(input), Ok(value)) => readings.set_input(*input, &value, at).err(),
+                (_, Err(error)) => Some(error.to_string()),
+            };
+            match wrong {
+                None => taken.parts += 1,
+                Some(error) => troubles.push((*place, error)),
+            }
+        }
+        if !troubles.is_empty() {
+            let definition = readings.definition();
+            let name = |place: Place| match place {
+                Place::Variable(at) => definition.variables.get(at).map_or_else(String::new, |one| one.name.clone()),
+                Place::Input(at) => format!("inputs[{at}]"),
+            };
+            let said = troubles.iter().take(MOST_SAID).map(|(place, error)| format!("{}: {error}", name(*place)));
+            let mut text = said.collect::<Vec<_>>().join("; ");
+            if let more @ 1.. = troubles.len().saturating_sub(MOST_SAID) {
+                text.push_str(&format!("; and {more} more"));
+            }
+            taken.trouble = Some(text);
+        }
+        match taken {
+            Taken { parts: 0, trouble: Some(trouble) } => Err(trouble),
+            taken => Ok(taken),
+        }
+    }
+}

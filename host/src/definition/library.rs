@@ -1,0 +1,276 @@
+//! The definition files that are there, by device type. Reads folders when it is told to; whether what they say now is
+//! to be believed is decided by whoever watches them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ladekern_definition::Definition;
+use sha2::{Digest as _, Sha256};
+
+use super::pending::{Finding, parse};
+
+/// Largest definition file in bytes; real ones have some kilobytes.
+const MOST_BYTES: u64 = 1 << 20;
+/// Findings that a sentence about a broken file holds; the log has all.
+const MOST_SAID: usize = 3;
+
+/// A usable definition.
+#[derive(Debug)]
+pub struct DefinitionFile {
+    /// What it says.
+    pub definition: Definition,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Differs when the text differs.
+    pub fingerprint: String,
+}
+
+/// What a change of the folders led to.
+#[derive(Clone, Debug)]
+pub enum DefinitionEvent {
+    /// A new, another or a repaired definition is in force.
+    Loaded(Arc<DefinitionFile>),
+    /// The file that counts for this type cannot be used. What was in force stays.
+    Broken {
+        /// As far as the file still tells.
+        dev_type: Option<String>,
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong, at least one.
+        findings: Vec<String>,
+    },
+    /// No file describes this type any more.
+    Removed {
+        /// The type.
+        dev_type: String,
+    },
+}
+
+/// The definitions in force; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Library {
+    inner: Arc<RwLock<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// What the files say, as far as it is believed.
+    shelf: Shelf,
+    in_force: BTreeMap<String, Arc<DefinitionFile>>,
+    /// Why the file that counts for a type cannot be used.
+    broken: BTreeMap<String, String>,
+    /// Fingerprints of what has been complained about, by file: told once.
+    told: BTreeMap<PathBuf, String>,
+}
+
+/// A file: the number of its folder and its path. The first one that describes a type counts.
+pub(super) type Key = (usize, PathBuf);
+/// What the files say.
+pub(super) type Shelf = BTreeMap<Key, Said>;
+/// The texts of all files, or why one cannot be read.
+pub(super) type Texts = BTreeMap<Key, Result<String, String>>;
+
+/// What one file says.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    pub fingerprint: String,
+    /// As far as a broken file tells.
+    dev_type: Option<String>,
+    pub read: Result<Arc<DefinitionFile>, Vec<String>>,
+}
+
+impl Library {
+    /// All that the folders hold now, believed at once: nobody writes while the host starts. Blocks.
+    #[must_use]
+    pub fn open(dirs: &[PathBuf]) -> (Self, Vec<DefinitionEvent>) {
+        let library = Self::default();
+        let texts = read_folders(dirs);
+        let shelf = texts.into_iter().map(|(key, text)| {
+            let said = Said::of(&key.1, &text);
+            (key, said)
+        });
+        let events = library.believe(shelf.collect());
+        (library, events)
+    }
+
+    /// The definition of a type.
+    #[must_use]
+    pub fn get(&self, dev_type: &str) -> Option<Arc<DefinitionFile>> {
+        self.read().in_force.get(dev_type).cloned()
+    }
+
+    /// All definitions by type.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<DefinitionFile>> {
+        self.read().in_force.values().cloned().collect()
+    }
+
+    /// Why the file that counts for this type cannot be used; `None` if it can, or if there is none.
+    #[must_use]
+    pub fn broken(&self, dev_type: &str) -> Option<String> {
+        self.read().broken.get(dev_type).cloned()
+    }
+
+    /// What is believed now.
+    pub(super) fn shelf(&self) -> Shelf {
+        self.read().shelf.clone()
+    }
+
+    /// From now on the files say this. Of two files for one type that of the earlier folder counts, even when it is
+    /// the broken one: a user who replaces a supplied definition does not get the old one back in silence.
+    pub(super) fn believe(&self, shelf: Shelf) -> Vec<DefinitionEvent> {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut events = Vec::new();
+        let mut counts: BTreeMap<&str, (&Key, &Said)> = BTreeMap::new();
+        let mut told = BTreeMap::new();
+        for (key, said) in &shelf {
+            let first = said.dev_type.as_deref().and_then(|dev_type| counts.get(dev_type).copied());
+            match (first, &said.dev_type) {
+                (None, Some(dev_type)) => _ = counts.insert(dev_type, (key, said)),
+                // In another folder it is meant: that is how a supplied definition is replaced.
+                (Some((first, _)), Some(dev_type)) if first.0 == key.0 => {
+                    let text = format!(
+                        "describes the type \"{dev_type}\", and so does {}, which counts; remove one of them",
+                        first.1.display()
+                    );
+                    let known = inner.told.get(&key.1) == Some(&text);
+                    told.insert(key.1.clone(), text.clone());
+                    if !known {
+                        tracing::warn!("{}: {text}", key.1.display());
+                    }
+                }
+                (Some(_), Some(_)) => {}
+                (_, None) => {
+                    told.insert(key.1.clone(), said.fingerprint.clone());
+                    if let Err(findings) = &said.read
+                        && inner.told.get(&key.1) != Some(&said.fingerprint)
+                    {
+                        let (path, findings) = (key.1.clone(), findings.clone());
+                        events.push(DefinitionEvent::Broken { dev_type: None, path, findings });
+                    }
+                }
+            }
+        }
+        let mut broken = BTreeMap::new();
+        for (dev_type, (key, said)) in &counts {
+            match &said.read {
+                Ok(file) => {
+                    let running = inner.in_force.get(*dev_type);
+                    let same = running
+                        .is_some_and(|running| running.fingerprint == file.fingerprint && running.path == file.path);
+                    // What runs was put back in the place of a broken one: whoever was told of that is told of this.
+                    if !same || inner.broken.contains_key(*dev_type) {
+                        inner.in_force.insert((*dev_type).to_owned(), Arc::clone(file));
+                        events.push(DefinitionEvent::Loaded(Arc::clone(file)));
+                    }
+                }
+                Err(findings) => {
+                    broken.insert((*dev_type).to_owned(), sentence(findings));
+                    told.insert(key.1.clone(), said.fingerprint.clone());
+                    if inner.told.get(&key.1) != Some(&said.fingerprint) {
+                        let (dev_type, path) = (Some((*dev_type).to_owned()), key.1.clone());
+                        events.push(DefinitionEvent::Broken { dev_type, path, findings: findings.clone() });
+                    }
+                }
+            }
+        }
+        let known = inner.in_force.keys().chain(inner.broken.keys());
+        let gone: std::collections::BTreeSet<String> =
+            known.filter(|dev_type| !counts.contains_key(dev_type.as_str())).cloned().collect();
+        for dev_type in gone {
+            inner.in_force.remove(&dev_type);
+            events.push(DefinitionEvent::Removed { dev_type });
+        }
+        (inner.broken, inner.told) = (broken, told);
+        inner.shelf = shelf;
+        events
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
+        // Each change is complete before anything could panic.
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Said {
+    /// What the text says, or why there is none.
+    pub fn of(path: &Path, text: &Result<String, String>) -> Self {
+        let file = path.display().to_string();
+        let text = match text {
+            Ok(text) => text,
+            Err(why) => {
+                let read = Err(vec![format!("{file}: {why}")]);
+                return Self { fingerprint: fingerprint(why), dev_type: None, read };
+            }
+        };
+        let fingerprint = fingerprint(text);
+        match parse(&file, text) {
+            Ok(parsed) => {
+                for warning in &parsed.warnings {
+                    tracing::warn!("{warning}");
+                }
+                let definition = parsed.definition;
+                let dev_type = Some(definition.dev_type.clone());
+                let loaded = DefinitionFile { definition, path: path.to_owned(), fingerprint: fingerprint.clone() };
+                Self { fingerprint, dev_type, read: Ok(Arc::new(loaded)) }
+            }
+            Err(findings) => {
+                let findings = findings.iter().map(Finding::to_string).collect();
+                Self { fingerprint, dev_type: claimed_type(text), read: Err(findings) }
+            }
+        }
+    }
+}
+
+/// What is wrong with a file, for one line.
+pub(crate) fn sentence(findings: &[String]) -> String {
+    let said = findings.iter().take(MOST_SAID).map(String::as_str).collect::<Vec<_>>().join("; ");
+    match findings.len().saturating_sub(MOST_SAID) {
+        0 => said,
+        more => format!("{said}; and {more} more"),
+    }
+}
+
+pub(super) fn fingerprint(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The type a file names that cannot be read as a whole: it still takes the place of a supplied one.
+fn claimed_type(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("dev_type")?;
+    let rest = rest.strip_prefix(['"', '\'']).unwrap_or(rest).trim_start().strip_prefix(':')?.trim_start();
+    let quote = rest.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+    let name = rest.get(1..)?.split(quote).next()?;
+    let usable = !name.is_empty() && name.len() <= 100 && !name.contains(['\n', '\r', ',', ':']);
+    usable.then(|| name.to_owned())
+}
+
+/// The texts of all definition files in `dirs`. A folder that does not exist is empty. Blocks.
+pub(super) fn read_folders(dirs: &[PathBuf]) -> Texts {
+    let mut texts = Texts::new();
+    for (number, dir) in dirs.iter().enumerate() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let wanted = path.extension().is_some_and(|ext| ext == "json" || ext == "json5");
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            if wanted && !hidden && path.is_file() {
+                let text = read_file(&path);
+                texts.insert((number, path), text);
+            }
+        }
+    }
+    texts
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+    if size > MOST_BYTES {
+        return Err(format!("has {size} bytes; expected a definition of at most {MOST_BYTES}"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        format!("is no text: byte {at} is no UTF-8; save it as UTF-8")
+    })
+}

@@ -1,0 +1,18 @@
+//! Devices that a file describes (`docs/definitions.md`): the folders with definition files, what is in force of them,
+//! and a device made of one. What a file means is [`ladekern_definition`]'s; here are folders, wires and clocks.
+
+pub mod device;
+mod documents;
+mod http;
+mod library;
+mod mqtt;
+mod pending;
+mod readings;
+mod watch;
+
+pub use device::{Misfit, Parts, binding};
+pub(crate) use library::sentence;
+pub use library::{DefinitionEvent, DefinitionFile, Library};
+pub use readings::Readings;
+pub(crate) use watch::tell;
+pub use watch::{DefinitionWatch, watch};

@@ -1,0 +1,162 @@
+//! Watches the definition folders and tells what came of a change. A file counts when it has stayed as it is for a
+//! moment: one that is half written is not a broken one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::library::{DefinitionEvent, Key, Library, Said, Shelf, Texts, fingerprint, read_folders};
+use crate::folders::FolderWatch;
+
+/// Writing a file is several events; what follows this soon belongs together.
+const COLLECT: Duration = Duration::from_millis(100);
+/// What can be used is believed when it still says the same after this time: the beginning of a JSON document is none,
+/// so this is for those who write twice.
+const SETTLE: Duration = Duration::from_millis(200);
+/// What cannot be used, and a file that is gone, gets this long: editors empty a file before they write it, and
+/// installers remove one before they put the new one in its place. With [`COLLECT`] below a second.
+const SPOILED: Duration = Duration::from_millis(800);
+
+/// A running watch; ends when dropped.
+#[derive(Debug)]
+pub struct DefinitionWatch {
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for DefinitionWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Watches the folders from now on; one may appear later. What differs from the library at the start is told first.
+///
+/// # Errors
+/// If the system cannot watch (too many watches).
+pub fn watch(
+    library: Library,
+    dirs: &[PathBuf],
+    events: mpsc::Sender<DefinitionEvent>,
+) -> Result<DefinitionWatch, notify::Error> {
+    let watch = FolderWatch::start(dirs)?;
+    // As they were given: they stand in messages.
+    let dirs = dirs.to_vec();
+    let task = tokio::spawn(async move {
+        // An error: nobody listens any more.
+        let _ = follow(library, &watch, &dirs, &events).await;
+    });
+    Ok(DefinitionWatch { task })
+}
+
+async fn follow(
+    library: Library,
+    watch: &FolderWatch,
+    dirs: &[PathBuf],
+    events: &mpsc::Sender<DefinitionEvent>,
+) -> Result<(), mpsc::error::SendError<DefinitionEvent>> {
+    let mut settling = Settling::default();
+    let mut again: Option<Instant> = None;
+    loop {
+        let due = async {
+            match again {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = watch.changed() => tokio::time::sleep(COLLECT).await,
+            () = due => {}
+        }
+        watch.rearm().await;
+        let folders = dirs.to_vec();
+        let Ok(texts) = tokio::task::spawn_blocking(move || read_folders(&folders)).await else { return Ok(()) };
+        let mut shelf = library.shelf();
+        let believed = settling.look(&mut shelf, texts, Instant::now());
+        again = settling.due();
+        if believed {
+            for event in library.believe(shelf) {
+                tell(&event);
+                events.send(event).await?;
+            }
+        }
+    }
+}
+
+/// Says in the log what came of a change.
+pub(crate) fn tell(event: &DefinitionEvent) {
+    match event {
+        DefinitionEvent::Loaded(file) => {
+            tracing::info!(dev_type = %file.definition.dev_type, "definition loaded from {}", file.path.display());
+        }
+        DefinitionEvent::Broken { findings, .. } => {
+            for finding in findings {
+                tracing::error!("{finding}");
+            }
+        }
+        DefinitionEvent::Removed { dev_type } => tracing::warn!(%dev_type, "the definition is gone"),
+    }
+}
+
+/// What files say since when, as far as that is not yet believed. Pure.
+#[derive(Debug, Default)]
+struct Settling {
+    waiting: BTreeMap<Key, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// `None`: the file is not there.
+    said: Option<Said>,
+    since: Instant,
+}
+
+impl Waiting {
+    fn fingerprint(&self) -> Option<&str> {
+        self.said.as_ref().map(|said| said.fingerprint.as_str())
+    }
+
+    fn due(&self) -> Instant {
+        let sound = self.said.as_ref().is_some_and(|said| said.read.is_ok());
+        self.since + if sound { SETTLE } else { SPOILED }
+    }
+}
+
+impl Settling {
+    /// Takes over into `shelf` what has said the same for long enough; true if that changed anything.
+    fn look(&mut self, shelf: &mut Shelf, texts: Texts, now: Instant) -> bool {
+        let mut changed = false;
+        let keys: BTreeSet<Key> = shelf.keys().chain(texts.keys()).chain(self.waiting.keys()).cloned().collect();
+        for key in keys {
+            let text = texts.get(&key);
+            let print = text.map(|text| match text {
+                Ok(text) | Err(text) => fingerprint(text),
+            });
+            if shelf.get(&key).map(|said| said.fingerprint.as_str()) == print.as_deref() {
+                self.waiting.remove(&key);
+                continue;
+            }
+            let waiting = match self.waiting.remove(&key) {
+                Some(waiting) if waiting.fingerprint() == print.as_deref() => waiting,
+                _ => Waiting { said: text.map(|text| Said::of(&key.1, text)), since: now },
+            };
+            if now < waiting.due() {
+                self.waiting.insert(key, waiting);
+                continue;
+            }
+            changed = true;
+            match waiting.said {
+                Some(said) => _ = shelf.insert(key, said),
+                None => _ = shelf.remove(&key),
+            }
+        }
+        changed
+    }
+
+    /// When to look again.
+    fn due(&self) -> Option<Instant> {
+        self.waiting.values().map(Waiting::due).min()
+    }
+}

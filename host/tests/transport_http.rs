@@ -19,7 +19,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get};
-use ladekern::config::{EndpointConfig, EndpointUrl};
+use ladekern::config::{EndpointConfig, EndpointUrl, Timing};
 use ladekern::site::Clock;
 use ladekern::transport::{Endpoint, Http, HttpError, HttpMethod, HttpRequest, HttpResponse, Transports};
 use tokio::net::TcpListener;
@@ -90,12 +90,13 @@ fn config(url: String) -> EndpointConfig {
     EndpointConfig {
         url: EndpointUrl::Http(url),
         unit: None,
-        timeout: Duration::from_secs(5),
+        timeout: Some(Duration::from_secs(5)),
         min_gap: None,
         read_only: false,
         topic_prefix: String::new(),
         user: None,
         password_file: None,
+        timing: Timing::default(),
     }
 }
 
@@ -183,7 +184,7 @@ async fn bodies_are_bounded_both_ways() {
 async fn silence_absence_and_tls_are_told_apart() {
     let (addr, _) = device(Peers::default()).await;
     let mut cfg = config(format!("http://{addr}"));
-    cfg.timeout = Duration::from_millis(200);
+    cfg.timeout = Some(Duration::from_millis(200));
     assert_eq!(fetch(&bind(&cfg).unwrap(), "hang").await, Err(HttpError::Timeout));
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let http = bind(&config(format!("http://{nobody}"))).unwrap();

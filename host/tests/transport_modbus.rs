@@ -151,7 +151,7 @@ async fn an_absent_unit_costs_the_others_one_timeout() {
     let server = Server::start(Framing::Rtu, |asked| if asked.unit == 9 { Act::Ignore } else { Act::Answer }).await;
     let transports = transports();
     let mut cfg = server.config(Framing::Rtu);
-    cfg.timeout = Duration::from_millis(300);
+    cfg.timeout = Some(Duration::from_millis(300));
     let (absent, present) = (modbus(&transports, &cfg, 9), modbus(&transports, &cfg, 1));
     let hanging = tokio::spawn(async move {
         let commands: Vec<_> = (0..4).map(|n| absent.write_register(n, 1)).collect();
@@ -202,7 +202,7 @@ async fn a_late_answer_is_not_taken_for_the_next_one() {
         .await;
         let transports = transports();
         let mut cfg = server.config(framing);
-        cfg.timeout = Duration::from_millis(200);
+        cfg.timeout = Some(Duration::from_millis(200));
         let unit = modbus(&transports, &cfg, 1);
         assert_eq!(unit.read(holding(0, 2)).await, Err(ModbusError::Timeout));
         // Same unit, same function, same size: only its time tells the late answer from this one.
@@ -221,7 +221,7 @@ async fn a_late_answer_of_one_unit_does_not_disturb_another() {
     .await;
     let transports = transports();
     let mut cfg = server.config(Framing::Rtu);
-    cfg.timeout = Duration::from_millis(200);
+    cfg.timeout = Some(Duration::from_millis(200));
     let (late, other) = (modbus(&transports, &cfg, 1), modbus(&transports, &cfg, 2));
     let (first, second) = tokio::join!(late.read(holding(0, 2)), async {
         server.until(|server| !server.asked().is_empty()).await;

@@ -12,7 +12,7 @@ mod mqtt_support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ladekern::config::{BrokerRef, EndpointConfig, EndpointUrl};
+use ladekern::config::{BrokerRef, EndpointConfig, EndpointUrl, Timing};
 use ladekern::transport::{Endpoint, Inbox, MAX_PAYLOAD, MqttError, Overflow, Qos};
 use mqtt_support::{
     DEADLINE, Dislike, Mosquitto, connected, down, next, proxy_without_v5, subscribed, transports, up_again, url,
@@ -192,12 +192,13 @@ fn endpoint_config(broker: BrokerRef, prefix: &str, read_only: bool) -> Endpoint
     EndpointConfig {
         url: EndpointUrl::Mqtt(broker),
         unit: None,
-        timeout: Duration::from_secs(1),
+        timeout: Some(Duration::from_secs(1)),
         min_gap: None,
         read_only,
         topic_prefix: prefix.to_owned(),
         user: None,
         password_file: None,
+        timing: Timing::default(),
     }
 }
 

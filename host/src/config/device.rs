@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::site::{DeviceId, DeviceKind, Role};
 
+use super::Timing;
 use super::parse::{broker_ref, enabled};
 use super::reader::{Context, Reader, boolean, json, number, owned, size, text};
 use super::tree::{Data, Node, Place, shorten};
@@ -278,12 +279,13 @@ fn plain(url: EndpointUrl) -> EndpointConfig {
     EndpointConfig {
         url,
         unit: None,
-        timeout: Duration::from_secs(1),
+        timeout: None,
         min_gap: None,
         read_only: false,
         topic_prefix: String::new(),
         user: None,
         password_file: None,
+        timing: Timing::default(),
     }
 }
 
@@ -323,7 +325,7 @@ fn endpoint(mut table: Reader<'_>) -> Option<EndpointConfig> {
     let defaults = plain(url?);
     Some(EndpointConfig {
         unit,
-        timeout: timeout.unwrap_or(defaults.timeout),
+        timeout,
         min_gap,
         read_only: read_only.unwrap_or(false),
         topic_prefix: topic_prefix.unwrap_or_default(),

@@ -76,7 +76,7 @@ fn the_documented_example_is_read() {
     assert_eq!(wallbox.phases, Some(PhaseMap { of: [Some(0), Some(1), Some(2)] }));
     let main = &wallbox.endpoints["main"];
     assert_eq!(main.url, EndpointUrl::ModbusTcp { host: "127.0.0.1".into(), port: Some(4701) });
-    assert_eq!((main.unit, main.timeout, main.read_only), (Some(1), Duration::from_secs(1), false));
+    assert_eq!((main.unit, main.request_timeout(), main.read_only), (Some(1), Duration::from_secs(1), false));
     assert_eq!(config.places.devices[&wallbox.id], "f.toml:21");
 }
 
@@ -250,7 +250,7 @@ endpoint.push = { url = "mqtt", topic_prefix = "go-e/123/" }"#,
     assert_eq!(device.limits, limits);
     let api = &device.endpoints["api"];
     assert_eq!(api.url, EndpointUrl::Http("http://10.0.0.2/base".into()));
-    assert_eq!((api.timeout, api.read_only, api.user.as_deref()), (Duration::from_millis(1500), true, Some("u")));
+    assert_eq!((api.timeout, api.read_only, api.user.as_deref()), (Some(Duration::from_millis(1500)), true, Some("u")));
     let bus = &device.endpoints["bus"];
     assert!(matches!(&bus.url, EndpointUrl::ModbusRtu(line) if line.baud == 19_200 && line.stop_bits == 2));
     assert_eq!((bus.unit, bus.min_gap), (Some(7), Some(Duration::from_millis(20))));

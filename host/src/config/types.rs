@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ladekern_definition::Formula;
 
+use super::Timing;
 use crate::site::{DeviceId, Role};
 
 /// The whole file.
@@ -378,8 +379,8 @@ pub struct EndpointConfig {
     pub url: EndpointUrl,
     /// Modbus unit id. `None`: the manifest's `default_unit`, else 1.
     pub unit: Option<u8>,
-    /// How long one request may take; default 1 s.
-    pub timeout: Duration,
+    /// How long one request may take. `None`: as the device's type says, else 1 s.
+    pub timeout: Option<Duration>,
     /// Silence between two requests on the bus; default 0 for TCP, 50 ms for RTU.
     pub min_gap: Option<Duration>,
     /// `access = "read-only"`: writes are refused.
@@ -390,6 +391,8 @@ pub struct EndpointConfig {
     pub user: Option<String>,
     /// File with the password of `user`.
     pub password_file: Option<PathBuf>,
+    /// What the device's type says about its wire; no key of the file.
+    pub timing: Timing,
 }
 
 /// The wire behind an endpoint.

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ladekern::config::{EndpointConfig, EndpointUrl};
+use ladekern::config::{EndpointConfig, EndpointUrl, Timing};
 use ladekern::transport::{Block, Endpoint, Modbus, Table, Transports};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -219,12 +219,13 @@ pub fn config(url: EndpointUrl) -> EndpointConfig {
     EndpointConfig {
         url,
         unit: None,
-        timeout: Duration::from_secs(2),
+        timeout: Some(Duration::from_secs(2)),
         min_gap: Some(Duration::ZERO),
         read_only: false,
         topic_prefix: String::new(),
         user: None,
         password_file: None,
+        timing: Timing::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::scripted::{Bench, Log, Scripted, device};
-use crate::config::{EndpointConfig, EndpointUrl};
+use crate::config::{EndpointConfig, EndpointUrl, Timing};
 use crate::device::guest::Opened;
 use crate::runtime::{DriverError, Fetch, PlannedBlock, Subscription, Wants};
 use crate::site::{Health, Moment, Outcome};
@@ -18,12 +18,13 @@ pub fn slot(url: EndpointUrl) -> EndpointConfig {
     EndpointConfig {
         url,
         unit: None,
-        timeout: Duration::from_secs(1),
+        timeout: Some(Duration::from_secs(1)),
         min_gap: None,
         read_only: false,
         topic_prefix: String::new(),
         user: None,
         password_file: None,
+        timing: Timing::default(),
     }
 }
 

@@ -68,7 +68,7 @@ impl HttpEndpoint {
         let base = parse_base(url, default_port)?;
         let login = read_login(cfg)?;
         let (io, client, slot) = (io.clone(), client.clone(), slot.to_owned());
-        Ok(Self { io, client, base, login, timeout: cfg.timeout, read_only: cfg.read_only, slot })
+        Ok(Self { io, client, base, login, timeout: cfg.request_timeout(), read_only: cfg.read_only, slot })
     }
 
     /// Checks everything that can be checked without a network.

@@ -11,13 +11,10 @@ use tokio::time::Instant;
 
 use super::line::{Line, Trouble, Wire};
 use super::plan;
-use super::queue::{Batch, Job, MAX_WAITING, Queue, Turn, Work};
+use super::queue::{Batch, Job, MAX_WAITING, Pace, Queue, Turn, Work};
 use super::status::{BusStatus, Counters};
 use crate::transport::ModbusError;
 use crate::transport::backoff::Backoff;
-
-/// A connection may take longer than the shortest timeout of a request.
-const SHORTEST_CONNECT: Duration = Duration::from_secs(1);
 
 /// Silence after which a serial line that brought the wrong thing counts as empty.
 const SHORTEST_SILENCE: Duration = Duration::from_millis(20);
@@ -94,16 +91,20 @@ struct Driver {
     backoff: Backoff,
     /// No attempt to open the line before this, and why.
     blocked: Option<(Instant, String)>,
-    /// When the line was last used, and the gap the last request wants behind it.
+    /// When the line was opened.
+    opened: Instant,
+    /// When the line was last used, for which unit, and the times that request keeps.
     last_use: Instant,
-    last_gap: Duration,
+    last_unit: u8,
+    last_pace: Pace,
 }
 
 impl Driver {
     fn new(bus: Arc<Bus>) -> Self {
         bus.counters.connected.store(false, Ordering::Relaxed);
         let now = Instant::now();
-        Self { bus, line: None, backoff: Backoff::default(), blocked: None, last_use: now, last_gap: Duration::ZERO }
+        let (line, backoff) = (None, Backoff::default());
+        Self { bus, line, backoff, blocked: None, opened: now, last_use: now, last_unit: 0, last_pace: Pace::default() }
     }
 
     async fn run(mut self) {
@@ -132,7 +133,7 @@ impl Driver {
             Err(Trouble::Timeout) => {
                 // On a serial line the late answer looks like the answer to the next request, so the unit is left
                 // alone for as long as it had; a TCP connection is simply made anew.
-                let quiet = if self.bus.wire.is_rtu() { batch.timeout } else { Duration::ZERO };
+                let quiet = if self.bus.wire.is_rtu() { batch.pace.timeout } else { Duration::ZERO };
                 queue.timed_out(batch.unit, Instant::now() + quiet);
             }
             Err(Trouble::Gone(_)) => {}
@@ -179,9 +180,9 @@ impl Driver {
             let was_open = self.ready(batch).await.map_err(Trouble::Gone)?;
             let Some(line) = &mut self.line else { continue };
             self.bus.counters.requests.fetch_add(1, Ordering::Relaxed);
-            let result = line.ask(batch.unit, &batch.work, batch.timeout).await;
+            let result = line.ask(batch.unit, &batch.work, batch.pace.timeout).await;
             self.last_use = Instant::now();
-            self.last_gap = batch.gap;
+            (self.last_unit, self.last_pace) = (batch.unit, batch.pace);
             match &result {
                 Ok(_) | Err(Trouble::Exception(_)) => self.backoff.reset(),
                 Err(Trouble::Gone(reason)) => {
@@ -208,7 +209,14 @@ impl Driver {
 
     /// An open, quiet line, with the gap behind the last request kept. Whether it was open before.
     async fn ready(&mut self, batch: &Batch) -> Result<bool, String> {
-        tokio::time::sleep_until(self.last_use + self.last_gap.max(batch.gap)).await;
+        let gap = match self.last_unit == batch.unit {
+            true => self.last_pace.gap_within.max(batch.pace.gap_within),
+            false => self.last_pace.gap.max(batch.pace.gap),
+        };
+        tokio::time::sleep_until(self.last_use + gap).await;
+        if self.line.is_some() {
+            tokio::time::sleep_until(self.opened + batch.pace.settle).await;
+        }
         if let Some(line) = &mut self.line {
             // What is there now is no answer to anything.
             if line.quiet(Duration::ZERO).await {
@@ -221,9 +229,11 @@ impl Driver {
         {
             return Err(reason.clone());
         }
-        match Line::open(&self.bus.wire, batch.timeout.max(SHORTEST_CONNECT)).await {
+        match Line::open(&self.bus.wire, batch.pace.connect).await {
             Ok(line) => {
                 self.line = Some(line);
+                self.opened = Instant::now();
+                tokio::time::sleep(batch.pace.settle).await;
                 self.blocked = None;
                 self.bus.counters.opened.fetch_add(1, Ordering::Relaxed);
                 self.bus.counters.connected.store(true, Ordering::Relaxed);
@@ -238,7 +248,7 @@ impl Driver {
 
     /// After a missing or a wrong answer: nothing of it may be taken for the next one.
     async fn settle(&mut self, batch: &Batch) {
-        let silence = batch.gap.max(SHORTEST_SILENCE);
+        let silence = batch.pace.gap.max(SHORTEST_SILENCE);
         let keep = match &mut self.line {
             Some(line) if self.bus.wire.is_rtu() => line.quiet(silence).await,
             _ => false,

@@ -53,6 +53,18 @@ impl Wire {
     pub(super) fn default_gap(&self) -> Duration {
         if self.is_rtu() { Duration::from_millis(50) } else { Duration::ZERO }
     }
+
+    /// The silence that ends a frame: 3.5 characters of 11 bits, at least 1.75 ms (Modbus over serial line 1.02,
+    /// 2.5.1.1). Behind a converter the line is unknown and counts as one of 9600 bit/s.
+    pub(super) fn frame_gap(&self) -> Duration {
+        const LEAST: Duration = Duration::from_micros(1_750);
+        let baud = match self {
+            Wire::Tcp(..) => return Duration::ZERO,
+            Wire::RtuTcp(..) => 9_600,
+            Wire::Rtu(line) => line.baud,
+        };
+        (Duration::from_micros(38_500_000) / baud.max(1)).max(LEAST)
+    }
 }
 
 impl fmt::Display for Wire {

@@ -29,14 +29,41 @@ pub(super) enum Work {
     WriteRegisters(u16, Vec<u16>),
 }
 
+/// The times a request keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// Silence before and behind it if another unit is asked next to it.
+    pub(super) gap: Duration,
+    /// Likewise if the same unit is.
+    pub(super) gap_within: Duration,
+    /// How long the answer may take.
+    pub(super) timeout: Duration,
+    /// How long a connection may take.
+    pub(super) connect: Duration,
+    /// How old a connection must be.
+    pub(super) settle: Duration,
+}
+
+impl Pace {
+    /// What suits both.
+    fn slower(self, other: Self) -> Self {
+        Self {
+            gap: self.gap.max(other.gap),
+            gap_within: self.gap_within.max(other.gap_within),
+            timeout: self.timeout.max(other.timeout),
+            connect: self.connect.max(other.connect),
+            settle: self.settle.max(other.settle),
+        }
+    }
+}
+
 /// One request of one caller.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) unit: u8,
     pub(super) work: Work,
-    pub(super) gap: Duration,
-    pub(super) timeout: Duration,
-    /// Most values one merged request may ask this unit for.
+    pub(super) pace: Pace,
+    /// Most values a request that it shares with others may ask this unit for.
     pub(super) most: u16,
     /// Not to be merged: its merged request was refused.
     pub(super) alone: bool,
@@ -56,8 +83,7 @@ pub(super) struct Batch {
     pub(super) work: Work,
     /// More than one only for reads.
     pub(super) jobs: Vec<Job>,
-    pub(super) gap: Duration,
-    pub(super) timeout: Duration,
+    pub(super) pace: Pace,
 }
 
 /// What to do now.
@@ -150,9 +176,8 @@ impl Queue {
         let jobs = if is_command { take_first(&mut self.commands, unit) } else { self.take_reads(unit) };
         match jobs {
             Some((work, jobs)) => {
-                let gap = jobs.iter().map(|job| job.gap).max().unwrap_or_default();
-                let timeout = jobs.iter().map(|job| job.timeout).max().unwrap_or_default();
-                Turn::Serve(Batch { unit, work, jobs, gap, timeout })
+                let pace = jobs.iter().map(|job| job.pace).fold(Pace::default(), Pace::slower);
+                Turn::Serve(Batch { unit, work, jobs, pace })
             }
             None => Turn::Nothing,
         }
@@ -234,7 +259,8 @@ mod tests {
         fn job(&mut self, unit: u8, work: Work) -> Job {
             let (reply, answer) = oneshot::channel();
             self.replies.push(answer);
-            Job { unit, work, gap: Duration::ZERO, timeout: Duration::from_secs(1), most: 125, alone: false, reply }
+            let pace = Pace { timeout: Duration::from_secs(1), ..Pace::default() };
+            Job { unit, work, pace, most: 125, alone: false, reply }
         }
 
         fn read(&mut self, unit: u8, address: u16, count: u16) {

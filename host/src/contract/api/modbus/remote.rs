@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::{EndpointConfig, EndpointUrl, Parity, SerialLine};
+use crate::config::{EndpointConfig, EndpointUrl, Parity, SerialLine, Timing};
 use crate::transport::{Block, Modbus, ModbusError, Table};
 
 use super::super::{Answer, Api, Call, Refusal, admin, args, bad, required};
@@ -82,12 +82,13 @@ impl Target {
         let config = EndpointConfig {
             url,
             unit: Some(unit),
-            timeout: TIMEOUT,
+            timeout: Some(TIMEOUT),
             min_gap: None,
             read_only: false,
             topic_prefix: String::new(),
             user: None,
             password_file: None,
+            timing: Timing::default(),
         };
         let wire = api.transports.modbus(&config).ok_or_else(|| bad("addr: this is no Modbus address"))?;
         Ok(Self { wire, address, kind, low_first })

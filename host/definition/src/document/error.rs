@@ -54,7 +54,7 @@ pub(super) enum Problem {
     DecimalComma(Box<str>),
     NotFinite(Box<str>),
     TooLong(usize),
-    /// Escapes that are no characters.
+    /// Bytes or escapes that are no characters.
     BadText(Box<str>),
     /// The valid bytes before it.
     NotUtf8(usize),
@@ -81,7 +81,9 @@ impl fmt::Display for FieldError {
             }
             Problem::NotFinite(found) => write!(f, "is {found}, which is no finite number that can be calculated with"),
             Problem::TooLong(bytes) => write!(f, "is {bytes} bytes long; expected at most {}", super::MAX_TEXT),
-            Problem::BadText(found) => write!(f, "is {found}, whose escapes are no characters"),
+            Problem::BadText(found) => {
+                write!(f, "is {found}, which is not UTF-8 or has escapes that are no characters")
+            }
             Problem::NotUtf8(valid) => write!(f, "the payload is no text, byte {} of it is not UTF-8", valid + 1),
             Problem::NoMatch(found) => write!(f, "matches nothing in {found}"),
             Problem::Document(error) => write!(f, "{error}"),

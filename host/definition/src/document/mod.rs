@@ -1,7 +1,8 @@
 //! Values out of an HTTP answer or an MQTT message: every variable of one address in one pass over the payload.
 //!
-//! JSON is read as a stream: what no query asks for is skipped and never kept, what one asks for is a slice of the
-//! payload until it becomes a value. Only an array that is searched (`[{…}]`) looks at its elements more than once.
+//! JSON is read once from front to back: what no query asks for is checked, skipped and never kept; what one asks for is
+//! a slice of the payload until it becomes a value. Only elements of an array that is searched (`[{…}]`) are looked at
+//! twice. Nesting is limited to 128.
 //!
 //! How a part becomes a value:
 //!
@@ -19,6 +20,7 @@
 mod error;
 mod json;
 mod pattern;
+mod scan;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -32,7 +34,7 @@ use regex::Regex;
 
 use crate::{DocumentField, Extract, Query, Shape, Value};
 use error::Problem;
-use tree::Tree;
+use tree::Node;
 use value::Raw;
 
 /// Bytes of a text value.
@@ -43,7 +45,7 @@ pub const MAX_TEXT: usize = 256;
 pub struct Document {
     fields: Vec<Field>,
     reserved: Vec<f64>,
-    tree: Tree,
+    root: Node,
     queries: usize,
 }
 
@@ -66,22 +68,22 @@ impl Document {
     /// Compiles them; results come in their order. `reserved` are the raw values that mean 0.
     #[must_use]
     pub fn new(fields: &[&DocumentField], reserved: &[f64]) -> Self {
-        let mut tree = Tree::default();
         let mut compiled = Vec::with_capacity(fields.len());
-        for (index, field) in fields.iter().enumerate() {
+        for field in fields {
             let (what, part) = match &field.extract {
-                Extract::Query(query) => {
-                    tree.add(query, index);
-                    (query.shared_text(), Part::Query(query.clone()))
-                }
+                Extract::Query(query) => (query.shared_text(), Part::Query(query.clone())),
                 Extract::Regex(regex) => (format!("regex {regex}").into(), Part::Regex(regex.clone())),
                 Extract::Whole => ("the payload".into(), Part::Whole),
             };
             compiled.push(Field { what, part, shape: field.shape });
         }
-        tree.finish();
-        let queries = compiled.iter().filter(|field| matches!(field.part, Part::Query(_))).count();
-        Self { fields: compiled, reserved: reserved.to_vec(), tree, queries }
+        let query = |(index, field): (usize, &Field)| match &field.part {
+            Part::Query(query) => Some((index, query.clone())),
+            Part::Regex(_) | Part::Whole => None,
+        };
+        let queries: Vec<(usize, Query)> = compiled.iter().enumerate().filter_map(query).collect();
+        let root = Node::root(queries.iter().map(|(index, query)| (*index, query)));
+        Self { fields: compiled, reserved: reserved.to_vec(), root, queries: queries.len() }
     }
 
     /// One result per field. A payload that is cut off or has anything behind its end is refused as a whole, because
@@ -92,7 +94,7 @@ impl Document {
     pub fn read(&self, payload: &[u8]) -> Result<Vec<Result<Value, FieldError>>, DocumentError> {
         let found = match self.queries {
             0 => Ok(None),
-            _ => json::find(&self.tree, self.fields.len(), payload).map(Some),
+            _ => json::find(&self.root, self.fields.len(), payload).map(Some),
         };
         let found = match found {
             Err(error) if self.queries == self.fields.len() => return Err(error),
@@ -105,7 +107,7 @@ impl Document {
         let one = |(index, field): (usize, &Field)| {
             let raw = match &field.part {
                 Part::Query(query) => match &found {
-                    Ok(Some(found)) => found.part(index, query, &self.tree),
+                    Ok(Some(found)) => found.part(index, query, &self.root),
                     Ok(None) => Err(Problem::NoValue),
                     Err(error) => Err(Problem::Document(error.clone())),
                 },

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde::de::IgnoredAny;
-
 use super::MAX_TEXT;
 use super::error::{Problem, quote};
+use super::scan::Scanner;
 use crate::{Number, Shape, Value};
 
 /// A part of a payload.
@@ -21,13 +20,15 @@ pub(super) enum Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// From valid JSON without blanks around it.
-    pub fn of_json(json: &'a str) -> Result<Self, Problem> {
-        Ok(match json.as_bytes().first() {
+    pub fn of_json(json: &'a [u8]) -> Result<Self, Problem> {
+        let utf8 = || std::str::from_utf8(json).map_err(|_| Problem::BadText(quote(&String::from_utf8_lossy(json))));
+        Ok(match json.first() {
             Some(b'"') => {
-                let inner = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
+                let text = utf8()?;
+                let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
                 if inner.contains('\\') {
                     let bad = |_| Problem::BadText(quote(inner));
-                    Self::Text(Cow::Owned(serde_json::from_str(json).map_err(bad)?))
+                    Self::Text(Cow::Owned(serde_json::from_str(text).map_err(bad)?))
                 } else {
                     Self::Text(Cow::Borrowed(inner))
                 }
@@ -37,7 +38,7 @@ impl<'a> Raw<'a> {
             Some(b't') => Self::Bool(true),
             Some(b'f') => Self::Bool(false),
             Some(b'n') | None => Self::Null,
-            Some(_) => Self::Number(json),
+            Some(_) => Self::Number(utf8()?),
         })
     }
 
@@ -45,8 +46,9 @@ impl<'a> Raw<'a> {
     pub fn of_payload(text: &'a str) -> Result<Self, Problem> {
         let text = text.trim_start_matches('\u{feff}').trim();
         let json = matches!(text.as_bytes().first(), Some(b'"' | b'{' | b'[')) || text == "null";
-        match json && serde_json::from_str::<IgnoredAny>(text).is_ok() {
-            true => Self::of_json(text),
+        let mut scanner = Scanner::new(text.as_bytes());
+        match json && scanner.skip().is_ok() && scanner.at == text.len() {
+            true => Self::of_json(text.as_bytes()),
             false => Ok(Self::Text(Cow::Borrowed(text))),
         }
     }
@@ -84,8 +86,7 @@ impl<'a> Raw<'a> {
         if !raw.is_finite() {
             return Err(Problem::NotFinite(shown()));
         }
-        #[expect(clippy::float_cmp, reason = "reserved values are marks, not measurements")]
-        if reserved.iter().any(|reserved| *reserved == raw) {
+        if reserved.contains(&raw) {
             return Ok(0.0);
         }
         // Adding 0 makes -0 a 0.

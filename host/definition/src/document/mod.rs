@@ -10,7 +10,7 @@
 //!   `"OFF"` are 0, in any case. A decimal comma is refused. `type` only says that it is a number: a document states its
 //!   numbers in full, so that neither the range of `int16` nor whole numbers are enforced. Every number becomes an
 //!   `f64`, rounded to the nearest: integers beyond 2^53 keep 15 to 16 digits.
-//! * `reserved` raw values are 0; others are multiplied with `resolution`.
+//! * `reserved` raw values are 0 and `unavailable` ones no value; others are multiplied with `resolution`.
 //! * For a text (`type` `string`): texts, and numbers and booleans as they are written; at most [`MAX_TEXT`] bytes.
 //! * For a dotted version: integers are cut into parts; any other text or number already is one.
 //! * `null` and the texts `unavailable`, `unknown`, `none` and the empty one mean that there is no value now
@@ -44,9 +44,18 @@ pub const MAX_TEXT: usize = 256;
 #[derive(Debug)]
 pub struct Document {
     fields: Vec<Field>,
-    reserved: Vec<f64>,
+    marks: Marks,
     root: Node,
     queries: usize,
+}
+
+/// Raw numbers that mean something else.
+#[derive(Debug)]
+struct Marks {
+    /// 0
+    reserved: Vec<f64>,
+    /// That there is no value now.
+    unavailable: Vec<f64>,
 }
 
 #[derive(Debug)]
@@ -83,7 +92,19 @@ impl Document {
         };
         let queries: Vec<(usize, Query)> = compiled.iter().enumerate().filter_map(query).collect();
         let root = Node::root(queries.iter().map(|(index, query)| (*index, query)));
-        Self { fields: compiled, reserved: reserved.to_vec(), root, queries: queries.len() }
+        Self {
+            fields: compiled,
+            marks: Marks { reserved: reserved.to_vec(), unavailable: Vec::new() },
+            root,
+            queries: queries.len(),
+        }
+    }
+
+    /// The raw numbers that mean that there is no value now (`unavailable` of the definition).
+    #[must_use]
+    pub fn unavailable(mut self, raw: &[f64]) -> Self {
+        self.marks.unavailable = raw.to_vec();
+        self
     }
 
     /// One result per field. A payload that is cut off or has anything behind its end is refused as a whole, because
@@ -114,7 +135,7 @@ impl Document {
                 Part::Regex(regex) => text.clone().and_then(|text| pattern::part(regex, text)),
                 Part::Whole => text.clone().and_then(Raw::of_payload),
             };
-            let value = raw.and_then(|raw| raw.value(field.shape, &self.reserved));
+            let value = raw.and_then(|raw| raw.value(field.shape, &self.marks));
             value.map_err(|problem| FieldError { what: field.what.clone(), problem })
         };
         Ok(self.fields.iter().enumerate().map(one).collect())

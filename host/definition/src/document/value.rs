@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::MAX_TEXT;
 use super::error::{Problem, quote};
 use super::scan::Scanner;
+use super::{MAX_TEXT, Marks};
+use crate::registers::{dotted, scaled};
 use crate::{Number, Shape, Value};
 
 /// A part of a payload.
@@ -53,7 +54,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    pub fn value(self, shape: Shape, reserved: &[f64]) -> Result<Value, Problem> {
+    pub fn value(self, shape: Shape, marks: &Marks) -> Result<Value, Problem> {
         match &self {
             Self::Null => return Err(Problem::NoValue),
             Self::Container(what) => return Err(Problem::Container(what)),
@@ -61,16 +62,16 @@ impl<'a> Raw<'a> {
             _ => {}
         }
         match shape {
-            Shape::Number { factor, .. } => self.number(factor, reserved).map(Value::Number),
+            Shape::Number { factor, .. } => self.number(factor, marks).map(Value::Number),
             Shape::Text => self.text().map(Value::Text),
             Shape::Dotted { number, parts } => {
                 let text = self.text()?;
-                Ok(Value::Text(dotted(&text, number, parts).unwrap_or(text)))
+                Ok(Value::Text(version(&text, number, parts).unwrap_or(text)))
             }
         }
     }
 
-    fn number(&self, factor: f64, reserved: &[f64]) -> Result<f64, Problem> {
+    fn number(&self, factor: f64, marks: &Marks) -> Result<f64, Problem> {
         let raw = match self {
             Self::Bool(value) => f64::from(u8::from(*value)),
             // The grammar of JSON's numbers is part of that of `f64`.
@@ -86,12 +87,13 @@ impl<'a> Raw<'a> {
         if !raw.is_finite() {
             return Err(Problem::NotFinite(shown()));
         }
-        if reserved.contains(&raw) {
+        if marks.unavailable.contains(&raw) {
+            return Err(Problem::Unavailable(shown()));
+        }
+        if marks.reserved.contains(&raw) {
             return Ok(0.0);
         }
-        // Adding 0 makes -0 a 0.
-        let value = raw * factor + 0.0;
-        if value.is_finite() { Ok(value) } else { Err(Problem::NotFinite(shown())) }
+        scaled(raw, factor).ok_or_else(|| Problem::NotFinite(shown()))
     }
 
     fn text(self) -> Result<String, Problem> {
@@ -138,18 +140,14 @@ fn number_in(text: &str) -> Result<f64, Problem> {
     Err(Problem::NotANumber(quote(text)))
 }
 
-/// The parts of an integer with dots between them, the highest first; `None`: it is no integer of that type.
-fn dotted(text: &str, number: Number, parts: u8) -> Option<String> {
+/// The parts of an integer with dots between them; `None`: it is no integer of that type.
+fn version(text: &str, number: Number, parts: u8) -> Option<String> {
     let value: i128 = text.parse().ok()?;
-    let bits: u32 = match number {
-        Number::Int16 | Number::Uint16 => 16,
-        Number::Int32 | Number::Uint32 | Number::Float => 32,
-        Number::Int64 | Number::Uint64 | Number::Double => 64,
-    };
-    if value >= 1_i128 << bits || value < -(1_i128 << (bits - 1)) {
+    let width = u32::from(number.registers()) * 16;
+    let bits = value & ((1 << width) - 1);
+    let signed = -(1 << (width - 1));
+    if value != bits && !(signed..0).contains(&value) {
         return None;
     }
-    let width = bits.checked_div(parts.into()).filter(|width| *width > 0)?;
-    let part = |index: u32| ((value >> (index * width)) & ((1_i128 << width) - 1)).to_string();
-    Some((0..parts.into()).rev().map(part).collect::<Vec<_>>().join("."))
+    dotted(u64::try_from(bits).ok()?, number, parts).ok()
 }

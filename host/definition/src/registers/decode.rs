@@ -65,7 +65,9 @@ pub fn decode(field: &ModbusField, words: &[u16], reserved: &[f64]) -> Result<Op
             Ok(value.map(Value::Number))
         }
         Shape::Text => Ok(text(words).map(Value::Text)),
-        Shape::Dotted { number, parts } => dotted(raw(number, field.order, words)?, number, parts).map(Some),
+        Shape::Dotted { number, parts } => {
+            dotted(bits(number, field.order, words)?, number, parts).map(|text| Some(Value::Text(text)))
+        }
     }
 }
 
@@ -92,7 +94,7 @@ pub fn decode_text(field: &ModbusField, words: &[u16], reserved: &[f64]) -> Resu
 
 /// `raw` times `factor`. A factor like 0.1 is a division by 10, which gives the nearest number to what a person would
 /// write: 3 × 0.1 is 0.3.
-fn scaled(raw: f64, factor: f64) -> Option<f64> {
+pub(crate) fn scaled(raw: f64, factor: f64) -> Option<f64> {
     let divisor = (1.0 / factor).round();
     let is_fraction = divisor.abs() > 1.0 && (1.0 / divisor).to_bits() == factor.to_bits();
     let value = if is_fraction { raw / divisor } else { raw * factor };
@@ -150,7 +152,8 @@ fn is_reserved((raw, bits): (Raw, u64), reserved: &[f64]) -> bool {
     reserved.iter().any(|entry| *entry == value || is_pattern(entry))
 }
 
-fn dotted((_, bits): (Raw, u64), number: Number, parts: u8) -> Result<Value, DecodeError> {
+/// The parts of an integer's bits with dots between them, the highest first.
+pub(crate) fn dotted(bits: u64, number: Number, parts: u8) -> Result<String, DecodeError> {
     let width = u32::from(number.registers()) * 16;
     let wrong = |wanted| DecodeError::Version { parts, wanted };
     let part_width = match (parts, number) {
@@ -162,7 +165,7 @@ fn dotted((_, bits): (Raw, u64), number: Number, parts: u8) -> Result<Value, Dec
     };
     let part = |at: u32| (bits >> (part_width * at)) & ((1 << part_width) - 1);
     let parts: Vec<String> = (0..u32::from(parts)).rev().map(|at| part(at).to_string()).collect();
-    Ok(Value::Text(parts.join(".")))
+    Ok(parts.join("."))
 }
 
 fn text(words: &[u16]) -> Option<String> {

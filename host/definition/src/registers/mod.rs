@@ -5,4 +5,5 @@ mod decode;
 mod plan;
 
 pub use decode::{DecodeError, decode, decode_text};
+pub(crate) use decode::{dotted, scaled};
 pub use plan::{Part, ReadPlan, Span};

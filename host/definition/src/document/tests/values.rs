@@ -104,6 +104,17 @@ fn resolution_multiplies_and_reserved_values_are_zero() {
 }
 
 #[test]
+fn a_number_can_mean_that_there_is_no_value_now() {
+    let field = shaped("a", number(Number::Int16, 0.1));
+    let document = Document::new(&[&field], &[0.0]).unavailable(&[-32768.0, 32767.0]);
+    for payload in [r#"{"a":-32768}"#, r#"{"a":"32767"}"#, r#"{"a":3.2767e4}"#] {
+        let found = document.read(payload.as_bytes()).unwrap().remove(0);
+        assert!(found.as_ref().is_err_and(FieldError::is_missing), "{payload}: {found:?}");
+    }
+    assert_eq!(document.read(br#"{"a":32766}"#).unwrap(), [Ok(Value::Number(3276.6))]);
+}
+
+#[test]
 fn texts_are_taken_as_written() {
     for (json, expected) in [
         (r#""ABC 1""#, r#""ABC 1""#),

@@ -8,6 +8,8 @@ mod model;
 pub mod parse;
 pub mod query;
 pub mod registers;
+pub mod request;
+pub mod template;
 
 pub use document::{Document, DocumentError, FieldError, compile_regex};
 pub use formula::Formula;
@@ -17,3 +19,5 @@ pub use model::{
 };
 pub use parse::parse;
 pub use query::Query;
+pub use request::{OutputRequest, OutputTemplate, Recipient};
+pub use template::Template;

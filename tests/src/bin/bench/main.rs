@@ -12,6 +12,7 @@
 
 mod broker;
 mod contract;
+mod formulas;
 mod guest;
 mod http;
 mod measure;
@@ -55,6 +56,7 @@ const GROUPS: &[Group] = &[
         run: || Box::pin(http::dev_info_of_200_devices()),
     },
     Group { names: &["plan_20_chargers_us"], run: || Box::pin(async { plan::twenty_chargers() }) },
+    Group { names: &["formulas_1000_us"], run: || Box::pin(async { formulas::thousand() }) },
     Group { names: &["spin_neighbour_delay_ms"], run: || Box::pin(spin::neighbour_delay()) },
 ];
 

@@ -24,6 +24,14 @@ impl Backoff {
         step / 2 + (step / 2).mul_f64(random as f64 / 1000.0)
     }
 
+    /// The wire has worked for this long and then fallen. What falls again and again soon after it was opened is not
+    /// well: only a wire that has held as long as the longest wait starts over.
+    pub(crate) fn has_held(&mut self, time: Duration) {
+        if time >= LONGEST {
+            self.reset();
+        }
+    }
+
     /// The wire works again.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
@@ -42,6 +50,18 @@ mod tests {
             assert!((expected_ms / 2..=expected_ms).contains(&wait), "{wait} ms is not within {expected_ms}");
         }
         backoff.reset();
+        assert!(backoff.next() <= FIRST);
+    }
+
+    #[test]
+    fn b1_a_wire_that_has_not_held_for_half_a_minute_does_not_start_over() {
+        let mut backoff = Backoff::default();
+        for _ in 0..6 {
+            backoff.next();
+        }
+        backoff.has_held(LONGEST - Duration::from_millis(1));
+        assert!(backoff.next() >= LONGEST / 2);
+        backoff.has_held(LONGEST);
         assert!(backoff.next() <= FIRST);
     }
 }

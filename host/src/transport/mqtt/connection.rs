@@ -35,10 +35,11 @@ async fn keep_alive(shared: &Arc<Shared>) {
         lock(&shared.times).next_attempt = None;
         // A task of its own: should a library panic on strange bytes, one life is lost and not the host.
         let life = tokio::spawn(life::live(shared.clone(), version_5));
-        let end = life.await.unwrap_or_else(|_| End::Lost {
-            failure: Failure::new("the MQTT client failed on what the broker sent"),
-            was_connected: false,
+        let (end, up) = life.await.unwrap_or_else(|_| {
+            let failure = Failure::new("the MQTT client failed on what the broker sent");
+            (End::Lost { failure, was_connected: false }, Duration::ZERO)
         });
+        backoff.has_held(up);
         shared.routes().forget_broker();
         lock(&shared.times).connected_since = None;
         let (failure, was_connected) = match end {
@@ -46,9 +47,6 @@ async fn keep_alive(shared: &Arc<Shared>) {
             End::Renew => continue,
             End::Lost { failure, was_connected } => (failure, was_connected),
         };
-        if was_connected {
-            backoff.reset();
-        }
         // A version that has worked is not given up for another one.
         let fall_back = version_5 && failure.try_older && !was_connected && settled.is_none();
         if fall_back {
@@ -108,5 +106,54 @@ async fn pause(shared: &Shared, wait: Duration) -> bool {
             () = tokio::time::sleep_until(until) => return true,
             () = shared.wake.notified() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::site::Clock;
+    use crate::transport::Transports;
+
+    /// Takes a client of MQTT 3.1.1, answers its pings, and drops it after this time.
+    async fn hold(listener: &TcpListener, time: Duration) {
+        let client = tokio::time::timeout(Duration::from_secs(60), listener.accept()).await;
+        let (mut client, _) = client.expect("a client within twice the longest wait").unwrap();
+        let mut packet = [0; 256];
+        let serve = async {
+            while let Ok(1..) = client.read(&mut packet).await {
+                // CONNACK without a session, PINGRESP (3.1.1: 3.2, 3.13).
+                let answer: &[u8] = if packet[0] == 0xC0 { &[0xD0, 0] } else { &[0x20, 2, 0, 0] };
+                client.write_all(answer).await.unwrap();
+                if time.is_zero() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(time.max(Duration::from_secs(1)), serve).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b1_a_broker_that_drops_its_clients_at_once_is_tried_ever_more_rarely_until_it_holds_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("mqtt://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let registry = Transports::new(tokio::runtime::Handle::current(), Clock::start(), None, "ours".to_owned());
+        let ours = registry.mqtt(&url);
+        let _used = ours.state();
+        hold(&listener, Duration::ZERO).await;
+        for least_ms in [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000] {
+            let dropped = Instant::now();
+            hold(&listener, Duration::ZERO).await;
+            let wait = dropped.elapsed().as_millis();
+            assert!(wait >= least_ms, "only {wait} ms of {least_ms}");
+        }
+        hold(&listener, Duration::from_secs(31)).await;
+        let dropped = Instant::now();
+        hold(&listener, Duration::ZERO).await;
+        assert!(dropped.elapsed() < Duration::from_secs(15), "{:?} after it had held", dropped.elapsed());
+        assert!(registry.brokers().remove(0).connections >= 9, "it was connected each time");
     }
 }

@@ -54,17 +54,18 @@ pub(super) enum End {
     },
 }
 
-/// Connects and lives until the connection ends.
-pub(super) async fn live(shared: Arc<Shared>, version_5: bool) -> End {
+/// Connects and lives until the connection ends. How it ended, and how long it was up.
+pub(super) async fn live(shared: Arc<Shared>, version_5: bool) -> (End, Duration) {
     shared.renew.store(false, Ordering::Release);
     let opened = tokio::select! {
         opened = open(&shared, version_5) => opened,
-        end = leaving(&shared) => return end,
+        end = leaving(&shared) => return (end, Duration::ZERO),
     };
     let (wire, limits) = match opened {
         Ok(opened) => opened,
-        Err(failure) => return End::Lost { failure, was_connected: false },
+        Err(failure) => return (End::Lost { failure, was_connected: false }, Duration::ZERO),
     };
+    let since = Instant::now();
     let mut life = Life {
         shared: &shared,
         wire,
@@ -79,12 +80,13 @@ pub(super) async fn live(shared: Arc<Shared>, version_5: bool) -> End {
     };
     life.came_up();
     let end = life.drive().await;
+    let up = since.elapsed();
     let unacknowledged = life.flight.lost();
     if !unacknowledged.is_empty() {
         // They may exceed the bound of the queue by what was on its way, which is bounded itself.
         shared.outbox().put_back(unacknowledged);
     }
-    end
+    (end, up)
 }
 
 /// Resolves when a connection that is not up yet is no longer wanted as it is.

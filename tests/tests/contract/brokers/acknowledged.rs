@@ -169,7 +169,7 @@ async fn b7_a_request_of_mqtt_5_is_answered_where_it_wants_with_its_correlation_
     ours.reply(&to, "{\"ok\":true}").await.unwrap();
     let answer = broker.wait(|received| !received.is_empty()).await.remove(0);
     assert_eq!((answer.topic.as_str(), answer.text().as_str()), ("clients/7/answers", "{\"ok\":true}"));
-    assert_eq!((answer.correlation, answer.qos, answer.retain), (Some(vec![0, 255, 42]), 1, false));
+    assert_eq!((answer.correlation, answer.qos, answer.retain), (Some(vec![0, 255, 42]), 0, false));
 
     for unusable in ["", "clients/#", "clients/+/x"] {
         broker.deliver(&Publish { response_topic: Some(unusable.to_owned()), ..request.clone() });

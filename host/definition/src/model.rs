@@ -124,6 +124,9 @@ pub struct Variable {
     pub source: Source,
     /// Read once, when the device is opened; identity always is.
     pub once: bool,
+    /// `optional`: not every device has it. A member that is not there, or a register that the device refuses, is a
+    /// missing value and no fault. Ours, the original's format has nothing of the kind.
+    pub optional: bool,
 }
 
 /// Where a variable's value goes.

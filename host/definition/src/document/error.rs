@@ -28,6 +28,12 @@ impl FieldError {
     pub fn is_missing(&self) -> bool {
         matches!(self.problem, Problem::NoValue | Problem::Unavailable(_))
     }
+
+    /// What the query asks for is not there: no fault of a variable that is optional.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self.problem, Problem::NotThere { .. })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -159,6 +159,7 @@ pub(super) const VARIABLE: &[Key] = &[
     QUERY,
     key("regex", Holds::Text, "For answers that are no JSON: the first group of the first match, or the whole match."),
     key("once", Holds::Flag, "Read once, when the device starts."),
+    key("optional", Holds::Flag, "Not every device has it: where it is not there, it is missing and no fault."),
     key("fixed", Holds::TextOrNumber, "A constant."),
     key("expr", Holds::Text, "A formula instead of reading."),
 ];

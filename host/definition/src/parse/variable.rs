@@ -34,7 +34,8 @@ pub(super) fn read(name: &str, fields: &Fields<'_>, wire: Option<Wire>, report: 
         fields.warning("once", "has no effect; who a device is is always read once", report);
     }
     units::check(name, fields, &source, report);
-    Some(Variable { name: name.to_owned(), target, source, once: identity || fields.flag("once") == Some(true) })
+    let once = identity || fields.flag("once") == Some(true);
+    Some(Variable { name: name.to_owned(), target, source, once, optional: fields.flag("optional") == Some(true) })
 }
 
 fn source(fields: &Fields<'_>, wire: Option<Wire>, wanted: Wanted, report: &mut Report) -> Option<Source> {
@@ -55,8 +56,9 @@ fn source(fields: &Fields<'_>, wire: Option<Wire>, wanted: Wanted, report: &mut 
         }
     };
     let mut well = exclusive(fields, calculated, report);
-    for name in ["resolution", "order", "length", "once"].into_iter().filter(|name| fields.has(name)) {
-        let counts = name == "once" && calculated == "expr" && fields.flag("once") == Some(false);
+    for name in ["resolution", "order", "length", "once", "optional"].into_iter().filter(|name| fields.has(name)) {
+        let flag = matches!(name, "once" | "optional");
+        let counts = flag && calculated == "expr" && fields.flag(name) == Some(false);
         if !counts {
             fields.warning(name, format!("has no effect beside {calculated}"), report);
         }

@@ -98,6 +98,15 @@ fn registers_as_written() {
 }
 
 #[test]
+fn a_variable_may_be_optional() {
+    let definition = good(
+        r#"{"rtype": 1, "dev_type": "x",
+        "a": {"address": "/", "query": "a", "optional": true}, "b": {"address": "/", "query": "b"}}"#,
+    );
+    assert!(variable(&definition, "a").optional && !variable(&definition, "b").optional);
+}
+
+#[test]
 fn what_is_not_said_is_the_default() {
     let definition = good(r#"{"rtype": 0, "dev_type": "x", "power_w": {"address": 1, "type": "float"}}"#);
     assert_eq!((definition.name.as_str(), definition.manufacturer.as_str()), ("x", ""));

@@ -10,7 +10,8 @@ use ladekern::config;
 use ladekern::definition::{self, DefinitionWatch, Library};
 use ladekern::device::http_input::Feeds;
 use ladekern::device::{Devices, DevicesParts, Services};
-use ladekern::plugin::{COMPONENT_FILE, MANIFEST_FILE, PluginWatch, Registry, watch};
+use ladekern::formulas::World;
+use ladekern::plugin::{self, COMPONENT_FILE, MANIFEST_FILE, PluginWatch, Registry};
 use ladekern::runtime::{Runtime, RuntimeOptions};
 use ladekern::site::{Board, Clock, DeviceId, DeviceStatus};
 use ladekern::store::DriverState;
@@ -18,7 +19,7 @@ use ladekern::transport::Transports;
 use ladekern_sim::modbus::{Bank, Bus, Framing, Table, serve};
 use ladekern_sim::net::{Control, Server};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::SOON;
 use crate::guests::guest_dir;
@@ -64,19 +65,21 @@ impl Rig {
             clock,
             log_tap: None,
         };
+        let config = Arc::new(parse(text));
         let parts = DevicesParts {
             registry: Arc::clone(&registry),
             plugin_dirs: dirs.clone(),
             broken,
             definitions: library.clone(),
             definition_dirs: definition_dirs.clone(),
+            world: World::new(board.clone(), watch::channel(Arc::clone(&config)).1, clock),
             services,
             board: board.clone(),
             feeds: Feeds::default(),
         };
-        let devices = Devices::start(parts, &parse(text)).await;
+        let devices = Devices::start(parts, &config).await;
         let (sender, mut events) = mpsc::channel(16);
-        let watch = watch(Arc::clone(&registry), &dirs, sender).unwrap();
+        let plugin_watch = plugin::watch(Arc::clone(&registry), &dirs, sender).unwrap();
         let told = devices.clone();
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
@@ -91,7 +94,7 @@ impl Rig {
                 told.definition_event(&event);
             }
         });
-        Self { root, devices, board, registry, transports, _watch: watch, _definition_watch: definition_watch }
+        Self { root, devices, board, registry, transports, _watch: plugin_watch, _definition_watch: definition_watch }
     }
 
     /// Goes over to another configuration.

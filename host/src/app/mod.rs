@@ -117,19 +117,20 @@ impl App {
         let driver_state = DriverState::open(state.path())?;
         let wires = Arc::new(transports.clone());
         let services = Services { wires, state: driver_state.clone(), clock, log_tap: None };
+        let first = Arc::new(config);
+        let (config_sender, config) = watch::channel(Arc::clone(&first));
+        let world = World::new(board.clone(), config.clone(), clock);
         let parts = DevicesParts {
             registry: Arc::clone(&registry),
             plugin_dirs: plugin_dirs.clone(),
             broken: Vec::new(),
             definitions,
             definition_dirs: definition_dirs.clone(),
+            world: world.clone(),
             services,
             board: board.clone(),
             feeds: feeds.clone(),
         };
-        let first = Arc::new(config);
-        let (config_sender, config) = watch::channel(Arc::clone(&first));
-        let world = World::new(board.clone(), config.clone(), clock);
         let devices = Devices::start(parts, &first).await;
         let commands = Arc::new(devices.clone());
         let session_parts = SessionParts {

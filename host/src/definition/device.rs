@@ -11,6 +11,7 @@ use super::readings::Readings;
 use crate::config::{DeviceConfig, EndpointConfig, EndpointUrl};
 use crate::device::guest::{Artefact, Guest, Seat, StartError, Started, Traits, Wired, WiredSlot};
 use crate::device::installed::Wires;
+use crate::formulas::World;
 use crate::runtime::Limits;
 use crate::site::{Clock, DeviceId, DeviceKind};
 use crate::transport::{BoxFuture, Endpoint};
@@ -22,6 +23,8 @@ pub struct Parts {
     pub wires: Arc<dyn Wires>,
     /// The host's clock.
     pub clock: Clock,
+    /// What formulas see of the site.
+    pub world: World,
 }
 
 /// A definition, ready to be made a device of.
@@ -127,6 +130,7 @@ impl Described {
         let definition = Arc::new(self.file.definition.clone());
         let broken = |reason: String| StartError::Misconfigured(format!("{}: {reason}", self.file.path.display()));
         let readings = Readings::new(definition).map_err(|circle| broken(circle.to_string()))?;
+        let readings = readings.within(self.parts.world.clone(), seat.device.id.clone());
         let http_body = seat.device.limits.http_body.unwrap_or(Limits::default().http_body);
         match (&self.file.definition.transport, endpoint) {
             (Transport::Http, Endpoint::Http(http)) => {

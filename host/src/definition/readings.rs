@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ladekern_definition::formula::{Formula, Name, Object, Scope};
 use ladekern_definition::{Definition, Identity, Source, Target, Value};
 
-use crate::site::{Info, Measured, Moment, Outcome, Quantity, quantities};
+use crate::formulas::{Look, World};
+use crate::site::{DeviceId, Info, Measured, Moment, Outcome, Quantity, quantities};
 
 /// See the module. Variables and inputs are named by their place in the definition.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Readings {
     /// The value of each entry of `inputs`, and the number of its first bit, counted from 1.
     inputs: Vec<(Option<Measured<u64>>, u32)>,
     told: Option<Info>,
+    /// What formulas see beside the device itself.
+    site: Option<(World, DeviceId)>,
     /// What the entries since the last outcome change.
     edited: Edited,
 }
@@ -78,7 +81,13 @@ impl Readings {
             inputs.push((None, first));
             first += u32::from(input.count);
         }
-        Ok(Self { definition, variables, order, names, inputs, told: None, edited: Edited::default() })
+        Ok(Self { definition, variables, order, names, inputs, told: None, site: None, edited: Edited::default() })
+    }
+
+    /// Formulas see the site as well, `own` being the device.
+    #[must_use]
+    pub fn within(self, world: World, own: DeviceId) -> Self {
+        Self { site: Some((world, own)), ..self }
     }
 
     /// What it is about.
@@ -156,10 +165,13 @@ impl Readings {
                 self.tell(variable, at, &mut outcome);
             }
         }
-        for place in 0..self.order.len() {
-            let Some(variable) = self.order.get(place).copied() else { continue };
-            self.work_out(variable, at);
-            self.tell(variable, at, &mut outcome);
+        if !self.order.is_empty() {
+            let look = self.site.as_ref().map(|(world, own)| (world.look(), own.clone()));
+            for place in 0..self.order.len() {
+                let Some(variable) = self.order.get(place).copied() else { continue };
+                self.work_out(variable, at, look.as_ref());
+                self.tell(variable, at, &mut outcome);
+            }
         }
         let info = self.info();
         if self.told.as_ref() != Some(&info) {
@@ -221,12 +233,16 @@ impl Readings {
         }
     }
 
-    fn work_out(&mut self, variable: usize, now: Moment) {
+    fn work_out(&mut self, variable: usize, now: Moment, look: Option<&(Look, DeviceId)>) {
         let Some(Source::Expr(formula)) = self.definition.variables.get(variable).map(|variable| &variable.source)
         else {
             return;
         };
-        let value = formula.value(&Own(self));
+        let own = |name: &str| self.value(name);
+        let value = match look {
+            Some((look, device)) => formula.value(&look.scope_with(Some(device), &own)),
+            None => formula.value(&Alone(self)),
+        };
         let at = self.oldest(formula).unwrap_or(now);
         let held = value.map(|number| Measured { value: Value::Number(number), at });
         if let Some(known) = self.variables.get_mut(variable) {
@@ -254,10 +270,10 @@ fn described(value: &Value) -> String {
     }
 }
 
-/// The device's own values.
-struct Own<'a>(&'a Readings);
+/// The device's own values and nothing else.
+struct Alone<'a>(&'a Readings);
 
-impl Scope for Own<'_> {
+impl Scope for Alone<'_> {
     fn get(&self, name: &Name) -> Option<f64> {
         if name.object == Object::Own { self.0.value(&name.member) } else { None }
     }

@@ -20,6 +20,7 @@ use super::task::{DeviceMailbox, Rebinding, Task, TaskParts};
 use crate::config::{BrokerRef, Config, DeviceConfig, EndpointUrl, HTTP_INPUT, LoadMode};
 use crate::definition::device::{Described, Parts};
 use crate::definition::{self, DefinitionEvent, DefinitionFile, Library};
+use crate::formulas::World;
 use crate::plugin::{Plugin, PluginError, PluginEvent, Registry};
 use crate::site::{Board, Command, CommandError, Commands, DeviceId};
 
@@ -38,6 +39,8 @@ pub struct DevicesParts {
     pub definitions: Library,
     /// Where definitions are looked for; named to users whose definition is not there.
     pub definition_dirs: Vec<PathBuf>,
+    /// What formulas of definitions see of the site.
+    pub world: World,
     /// Wires, driver state and clock.
     pub services: Services,
     /// Where all devices publish.
@@ -57,6 +60,7 @@ struct Inner {
     plugin_dirs: Vec<PathBuf>,
     definitions: Library,
     definition_dirs: Vec<PathBuf>,
+    world: World,
     /// Where devices without guest code run: a plugin that spins does not delay them.
     io: Handle,
     services: Services,
@@ -106,6 +110,7 @@ impl Devices {
             plugin_dirs: parts.plugin_dirs,
             definitions: parts.definitions,
             definition_dirs: parts.definition_dirs,
+            world: parts.world,
             io: Handle::current(),
             services: parts.services,
             board: parts.board,
@@ -355,7 +360,7 @@ impl Inner {
 
     fn describe(&self, file: Arc<DefinitionFile>) -> Plugged {
         let Services { wires, clock, .. } = &self.services;
-        Arc::new(Described::new(file, Parts { wires: Arc::clone(wires), clock: *clock }))
+        Arc::new(Described::new(file, Parts { wires: Arc::clone(wires), clock: *clock, world: self.world.clone() }))
     }
 
     /// Why there is neither a definition nor a plugin of this name.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ladekern_definition::{Definition, Transport};
+use ladekern_definition::{Definition, Tcp, Transport};
 
 use super::DefinitionFile;
 use super::http::HttpGuest;
 use super::mqtt::MqttGuest;
 use super::readings::Readings;
-use crate::config::{DeviceConfig, EndpointConfig, EndpointUrl};
+use crate::config::{DeviceConfig, EndpointConfig, EndpointUrl, Timing};
 use crate::device::guest::{Artefact, Guest, Seat, StartError, Started, Traits, Wired, WiredSlot};
 use crate::device::installed::Wires;
 use crate::formulas::World;
@@ -111,6 +111,13 @@ pub fn binding<'a>(definition: &Definition, device: &'a DeviceConfig) -> Result<
     }
 }
 
+/// How the wire is to be used.
+fn timing(definition: &Definition) -> Timing {
+    let Tcp { connect_timeout, delay_after_connect } = definition.tcp;
+    let delay_after_connect = delay_after_connect.unwrap_or_default();
+    Timing { connect_timeout, delay_after_connect, ..Timing::default() }
+}
+
 impl Described {
     /// The endpoint; what `present` already holds for the same binding is taken over.
     fn wire(&self, device: &DeviceId, made_from: EndpointConfig, present: &Wired) -> Result<WiredSlot, StartError> {
@@ -169,7 +176,8 @@ impl Artefact for Described {
                 let sentences: Vec<String> = misfits.iter().map(ToString::to_string).collect();
                 StartError::Misconfigured(sentences.join("; "))
             })?;
-            let slot = self.wire(&seat.device.id, made_from.clone(), seat.wired)?;
+            let made_from = EndpointConfig { timing: timing(&self.file.definition), ..made_from.clone() };
+            let slot = self.wire(&seat.device.id, made_from, seat.wired)?;
             let guest = self.guest(&seat, &slot.endpoint)?;
             let wired = Wired([(DeviceConfig::ADDRESS_SLOT.to_owned(), slot)].into());
             Ok(Started { guest, wired, config: "{}".into(), http_body: 0 })

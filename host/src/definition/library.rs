@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use ladekern_definition::Definition;
+use ladekern_definition::parse::Finding;
+use ladekern_definition::{Definition, parse};
 use sha2::{Digest as _, Sha256};
-
-use super::pending::{Finding, parse};
 
 /// Largest definition file in bytes; real ones have some kilobytes.
 const MOST_BYTES: u64 = 1 << 20;
@@ -205,7 +204,7 @@ impl Said {
             }
         };
         let fingerprint = fingerprint(text);
-        match parse(&file, text) {
+        match parse::parse(&file, text) {
             Ok(parsed) => {
                 for warning in &parsed.warnings {
                     tracing::warn!("{warning}");

@@ -6,7 +6,6 @@ mod documents;
 mod http;
 mod library;
 mod mqtt;
-mod pending;
 mod readings;
 mod watch;
 

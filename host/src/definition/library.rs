@@ -273,3 +273,163 @@ fn read_file(path: &Path) -> Result<String, String> {
         format!("is no text: byte {at} is no UTF-8; save it as UTF-8")
     })
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A meter whose power is at this topic.
+    pub fn meter(dev_type: &str, topic: &str) -> String {
+        format!(
+            "{{\"rtype\": 2, \"dev_type\": \"{dev_type}\", \"power_w\": {{\"address\": \"{topic}\", \"type\": \"float\", \
+             \"query\": \"p\"}}}}"
+        )
+    }
+
+    pub fn said(events: &[DefinitionEvent]) -> Vec<String> {
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        let said = events.iter().map(|event| match event {
+            DefinitionEvent::Loaded(file) => format!("loaded {} {}", file.definition.dev_type, name(&file.path)),
+            DefinitionEvent::Broken { dev_type, path, findings } => {
+                assert!(findings.iter().all(|finding| finding.contains(&*path.to_string_lossy())), "{findings:?}");
+                format!("broken {} {}", dev_type.as_deref().unwrap_or("?"), name(path))
+            }
+            DefinitionEvent::Removed { dev_type } => format!("removed {dev_type}"),
+        });
+        said.collect()
+    }
+
+    struct Folders(tempfile::TempDir);
+
+    impl Folders {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folders = Self(tempfile::tempdir().unwrap());
+            files.iter().for_each(|(file, text)| folders.write(file, text));
+            folders
+        }
+
+        fn write(&self, file: &str, text: impl AsRef<[u8]>) {
+            let path = self.0.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn remove(&self, file: &str) {
+            std::fs::remove_file(self.0.path().join(file)).unwrap();
+        }
+
+        fn dirs(&self) -> [PathBuf; 2] {
+            ["own", "supplied"].map(|dir| self.0.path().join(dir))
+        }
+
+        fn open(&self) -> (Library, Vec<String>) {
+            let (library, events) = Library::open(&self.dirs());
+            (library, said(&events))
+        }
+
+        fn again(&self, library: &Library) -> Vec<String> {
+            let texts = read_folders(&self.dirs());
+            said(
+                &library.believe(texts.into_iter().map(|(key, text)| (key.clone(), Said::of(&key.1, &text))).collect()),
+            )
+        }
+    }
+
+    #[test]
+    fn files_are_found_by_what_they_describe() {
+        let folders = Folders::new(&[
+            ("own/a.json", &meter("alpha", "a")),
+            ("supplied/b.json5", &format!("// a comment\n{}", meter("beta", "b"))),
+            ("own/notes.txt", "no definition"),
+            ("own/.a.json", "{ an editor's"),
+            ("own/deep/c.json", &meter("gamma", "c")),
+        ]);
+        let (library, said) = folders.open();
+        assert_eq!(said, ["loaded alpha a.json", "loaded beta b.json5"]);
+        assert_eq!(library.all().len(), 2);
+        assert!(library.get("gamma").is_none() && library.broken("alpha").is_none());
+        assert_eq!(folders.again(&library), [""; 0], "nothing has changed");
+    }
+
+    #[test]
+    fn the_users_file_counts_even_when_it_is_broken() {
+        let folders = Folders::new(&[("supplied/a.json", &meter("alpha", "supplied"))]);
+        let (library, _) = folders.open();
+        let supplied = library.get("alpha").unwrap().fingerprint.clone();
+        folders.write("own/mine.json", meter("alpha", "own"));
+        assert_eq!(folders.again(&library), ["loaded alpha mine.json"]);
+        folders.write("own/mine.json", meter("alpha", "own").replace('}', ""));
+        assert_eq!(folders.again(&library), ["broken alpha mine.json"]);
+        assert_ne!(library.get("alpha").unwrap().fingerprint, supplied, "what ran goes on");
+        assert!(library.broken("alpha").unwrap().contains("mine.json:1:"));
+        assert_eq!(folders.again(&library), [""; 0], "told once");
+        folders.remove("own/mine.json");
+        assert_eq!(folders.again(&library), ["loaded alpha a.json"]);
+        assert_eq!(library.get("alpha").unwrap().fingerprint, supplied);
+        folders.remove("supplied/a.json");
+        assert_eq!(folders.again(&library), ["removed alpha"]);
+        assert!(library.get("alpha").is_none());
+
+        let folders =
+            Folders::new(&[("supplied/a.json", &meter("alpha", "x")), ("own/a.json", "{\"dev_type\": 'alpha'")]);
+        let (library, said) = folders.open();
+        assert_eq!(said, ["broken alpha a.json"]);
+        assert!(library.get("alpha").is_none(), "the supplied one does not come back in silence");
+    }
+
+    #[test]
+    fn of_two_in_one_folder_the_first_by_name_counts() {
+        let folders = Folders::new(&[("own/a.json", &meter("alpha", "a")), ("own/b.json", &meter("alpha", "b"))]);
+        let (library, said) = folders.open();
+        assert_eq!(said, ["loaded alpha a.json"]);
+        assert_eq!(library.all().len(), 1);
+        folders.remove("own/a.json");
+        assert_eq!(folders.again(&library), ["loaded alpha b.json"]);
+    }
+
+    #[test]
+    fn what_is_put_back_is_told_to_who_was_told_of_the_broken_one() {
+        let folders = Folders::new(&[("own/a.json", &meter("alpha", "a"))]);
+        let (library, _) = folders.open();
+        folders.write("own/a.json", "\"dev_type\": \"alpha\"");
+        assert_eq!(folders.again(&library), ["broken alpha a.json"]);
+        folders.write("own/a.json", meter("alpha", "a"));
+        assert_eq!(folders.again(&library), ["loaded alpha a.json"]);
+        assert_eq!(library.broken("alpha"), None);
+    }
+
+    #[test]
+    fn what_is_no_text_or_too_large_or_says_no_type_is_told_by_its_name() {
+        let folders = Folders::new(&[("own/c.json", "{\"rtype\": 2}")]);
+        folders.write("own/a.json", [b'{', 0xff]);
+        folders.write("own/b.json", vec![b' '; 1 + usize::try_from(MOST_BYTES).unwrap()]);
+        let (library, events) = Library::open(&folders.dirs());
+        assert_eq!(said(&events), ["broken ? a.json", "broken ? b.json", "broken ? c.json"]);
+        let findings: Vec<String> = events
+            .into_iter()
+            .flat_map(|event| match event {
+                DefinitionEvent::Broken { findings, .. } => findings,
+                _ => Vec::new(),
+            })
+            .collect();
+        assert!(findings[0].contains("byte 1 is no UTF-8"), "{findings:?}");
+        assert!(findings[1].contains("at most 1048576"), "{findings:?}");
+        assert!(library.all().is_empty());
+        assert_eq!(folders.again(&library), [""; 0], "told once");
+    }
+
+    #[test]
+    fn a_broken_file_still_says_its_type_where_it_can() {
+        for (text, claims) in [
+            ("{\"dev_type\": \"a-b\", ", Some("a-b")),
+            ("{dev_type : 'x.1'", Some("x.1")),
+            ("{\"dev_type\": \"\"", None),
+            ("{\"dev_type\": 5", None),
+            ("{\"dev_type\": \"never ends,\n", None),
+            ("dev_type", None),
+            ("{}", None),
+        ] {
+            assert_eq!(claimed_type(text).as_deref(), claims, "{text}");
+        }
+    }
+}

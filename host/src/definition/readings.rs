@@ -316,3 +316,6 @@ fn order(definition: &Definition, names: &HashMap<String, usize>) -> Result<Vec<
     }
     Ok(order)
 }
+
+#[cfg(test)]
+mod tests;

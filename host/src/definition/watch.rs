@@ -160,3 +160,97 @@ impl Settling {
         self.waiting.values().map(Waiting::due).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::library::tests::{meter, said};
+    use super::*;
+
+    fn key() -> Key {
+        (0, PathBuf::from("a.json"))
+    }
+
+    /// Looks at one file at these moments (ms); what is on the shelf after each, and when the next look is due.
+    fn looks(script: &[(u64, Option<&str>)]) -> Vec<(Option<&'static str>, Option<u128>)> {
+        let (mut settling, mut shelf, start) = (Settling::default(), Shelf::new(), Instant::now());
+        let mut seen = Vec::new();
+        for (ms, text) in script {
+            let texts = text.iter().map(|text| (key(), Ok((*text).to_owned()))).collect();
+            settling.look(&mut shelf, texts, start + Duration::from_millis(*ms));
+            let on_shelf = shelf.get(&key()).map(|said| if said.read.is_ok() { "good" } else { "broken" });
+            seen.push((on_shelf, settling.due().map(|due| due.duration_since(start).as_millis())));
+        }
+        seen
+    }
+
+    #[test]
+    fn what_stays_is_believed_and_what_is_being_written_is_not() {
+        let (good, other) = (meter("alpha", "a"), meter("alpha", "b"));
+        let half = &good[..40];
+        assert_eq!(looks(&[(0, Some(&good)), (200, Some(&good))]), [(None, Some(200)), (Some("good"), None)]);
+        assert_eq!(
+            looks(&[(0, Some(half)), (300, Some(&good)), (499, Some(&good)), (500, Some(&good))]),
+            [(None, Some(800)), (None, Some(500)), (None, Some(500)), (Some("good"), None)]
+        );
+        assert_eq!(
+            looks(&[(0, Some(half)), (799, Some(half)), (800, Some(half))]),
+            [(None, Some(800)), (None, Some(800)), (Some("broken"), None)]
+        );
+        assert_eq!(
+            looks(&[(0, Some(&good)), (100, Some(&other)), (200, Some(&other)), (300, Some(&other))]),
+            [(None, Some(200)), (None, Some(300)), (None, Some(300)), (Some("good"), None)]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_only_replaced_is_not_gone() {
+        let good = meter("alpha", "a");
+        let there = [(0, Some(good.as_str())), (200, Some(good.as_str()))];
+        let replaced = looks(&[there.as_slice(), &[(1_000, None), (1_500, Some(&good))]].concat());
+        assert_eq!(replaced[2..], [(Some("good"), Some(1_800)), (Some("good"), None)]);
+        let gone = looks(&[there.as_slice(), &[(1_000, None), (1_800, None)]].concat());
+        assert_eq!(gone[2..], [(Some("good"), Some(1_800)), (None, None)]);
+    }
+
+    struct Watched {
+        folder: tempfile::TempDir,
+        events: mpsc::Receiver<DefinitionEvent>,
+        _watch: DefinitionWatch,
+    }
+
+    impl Watched {
+        fn start() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let dirs = [folder.path().join("definitions")];
+            let (sender, events) = mpsc::channel(16);
+            let _watch = watch(Library::open(&dirs).0, &dirs, sender).unwrap();
+            Self { folder, events, _watch }
+        }
+
+        fn write(&self, text: &str) {
+            let dir = self.folder.path().join("definitions");
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("a.json"), text).unwrap();
+        }
+
+        async fn next(&mut self) -> String {
+            let event = tokio::time::timeout(Duration::from_secs(20), self.events.recv()).await;
+            said(&[event.expect("no event within 20 s").unwrap()]).remove(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_appears_later_is_watched_and_so_is_what_becomes_of_its_files() {
+        let mut watched = Watched::start();
+        watched.write(&meter("alpha", "a"));
+        assert_eq!(watched.next().await, "loaded alpha a.json");
+        watched.write("\"dev_type\": \"alpha\"");
+        assert_eq!(watched.next().await, "broken alpha a.json");
+        watched.write(&meter("alpha", "b"));
+        assert_eq!(watched.next().await, "loaded alpha a.json");
+        std::fs::remove_dir_all(watched.folder.path().join("definitions")).unwrap();
+        assert_eq!(watched.next().await, "removed alpha");
+        watched.write(&meter("alpha", "b"));
+        assert_eq!(watched.next().await, "loaded alpha a.json");
+    }
+}

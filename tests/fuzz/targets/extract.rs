@@ -57,10 +57,10 @@ fuzz_target!(|input: &[u8]| {
     {
         match (expected, &found[0]) {
             (Some(Json::Number(expected)), found) => {
-                assert_eq!(
-                    expected.as_f64().map(|value| value / 10.0 + 0.0).map(Value::Number).as_ref(),
-                    found.as_ref().ok()
-                );
+                let Ok(Value::Number(found)) = found else { panic!("{expected}: {found:?}") };
+                // serde_json may be off by the last bit.
+                let expected = expected.as_f64().unwrap_or_default() / 10.0;
+                assert!((expected - found).abs() <= expected.abs() * 1e-15 + f64::MIN_POSITIVE, "{expected}, {found}");
             }
             (Some(Json::Bool(_)), found) => assert!(found.is_ok()),
             (Some(Json::Null), Err(error)) => assert!(error.is_missing(), "{error}"),

@@ -82,7 +82,7 @@ impl<'a> Raw<'a> {
         let shown = || match self {
             Self::Number(text) => quote(text),
             Self::Text(text) => quote(text),
-            _ => quote(""),
+            _ => quote(if raw == 0.0 { "false" } else { "true" }),
         };
         if !raw.is_finite() {
             return Err(Problem::NotFinite(shown()));

@@ -26,7 +26,8 @@ pub const SENSOR: &str = r#"{"Time":"2026-05-01T12:00:01","ENERGY":{"TotalStartT
 
 const WALLBOX: &str = "cfos-power-brain";
 
-async fn plugin(id: &str) -> anyhow::Result<Arc<Plugin>> {
+/// An installed plugin.
+pub async fn plugin(id: &str) -> anyhow::Result<Arc<Plugin>> {
     Ok(registry().await.load_dir(&ladekern_tests::dist().join("plugins").join(id)).await?)
 }
 

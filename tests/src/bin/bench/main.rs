@@ -12,6 +12,7 @@
 
 mod broker;
 mod contract;
+mod decode_json;
 mod formulas;
 mod guest;
 mod http;
@@ -39,6 +40,7 @@ struct Group {
 
 const GROUPS: &[Group] = &[
     Group { names: &["decode_call_us", "decode_vs_native"], run: || Box::pin(guest::decode()) },
+    Group { names: &["decode_json_us"], run: || Box::pin(decode_json::eight_variables()) },
     Group { names: &["driver_poll_us"], run: || Box::pin(guest::driver_poll()) },
     Group { names: &["instantiate_us"], run: || Box::pin(guest::instantiate()) },
     Group { names: &["load_cached_ms"], run: || Box::pin(guest::load_cached()) },

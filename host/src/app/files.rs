@@ -78,6 +78,12 @@ fn folders(name: &str, config: Option<&Path>, given: &[PathBuf]) -> Vec<PathBuf>
     folders
 }
 
+/// The folder with rule sets, beside the configuration file.
+#[must_use]
+pub fn rule_sets(config: &Path) -> PathBuf {
+    beside(config).join("rule-sets")
+}
+
 /// The folder a file lies in; `.` for a bare name.
 fn beside(file: &Path) -> PathBuf {
     match file.parent() {

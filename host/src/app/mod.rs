@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use check::{Report, check};
+use files::rule_sets;
 pub use files::{StateDir, definition_folders, plugin_folders};
 
 use crate::config::{self, BrokerUrl, Config, DefaultBroker, Override, Settings};
@@ -36,9 +37,10 @@ use crate::device::manager::{Devices, DevicesParts};
 use crate::formulas::World;
 use crate::modbus_server::{ModbusServer, RegisterParts, Registers};
 use crate::plugin::Registry;
+use crate::rules::{Assign, LiveRules, RuleFolder};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::session::{SessionParts, Sessions};
-use crate::site::{Board, Clock};
+use crate::site::{Board, Clock, VariableValues};
 use crate::store::{DriverState, Transactions, serial};
 use crate::transport::{BrokerStatus, BusStatus, EmbeddedBroker, Transports};
 use crate::web::{self, Tls, TlsError, WebState};
@@ -76,6 +78,8 @@ pub struct App {
     ta_log: TaLog,
     modbus_server: ModbusServer,
     web: Web,
+    // The folder is followed as long as this lives.
+    _rule_folder: RuleFolder,
     reload: reload::Reload,
     broker: Option<EmbeddedBroker>,
     // Guests run as long as this lives.
@@ -142,13 +146,15 @@ impl App {
         };
         let sessions = Sessions::start(session_parts);
         let restrictions = sessions.restrictions();
+        let assign = assign_to(&world);
+        let rule_folder = RuleFolder::follow(rule_sets(&options.config)).await;
         let control = control::spawn(
             board.clone(),
             commands.clone(),
             clock,
             config.clone(),
             restrictions,
-            Box::new(control::NoAdvice),
+            Box::new(LiveRules::new(world.clone(), sessions.view(), rule_folder.sets(), assign)),
         );
         world.connect(control.plan(), sessions.view());
         let source = SiteSource::new(board, config, control.plan(), sessions.view(), clock, serial);
@@ -192,6 +198,7 @@ impl App {
             ta_log,
             modbus_server,
             web,
+            _rule_folder: rule_folder,
             reload,
             broker,
             _runtime: runtime,
@@ -308,6 +315,16 @@ async fn open_definitions(dirs: &[PathBuf]) -> anyhow::Result<Library> {
     let (library, events) = tokio::task::spawn_blocking(move || Library::open(&dirs)).await?;
     events.iter().for_each(definition::tell);
     Ok(library)
+}
+
+/// Shows formulas the variables that charging rules set.
+fn assign_to(world: &World) -> Assign {
+    let world = world.clone();
+    Box::new(move |assigned| {
+        let mut values = VariableValues::clone(&world.variables().borrow());
+        assigned.iter().for_each(|(name, value)| values.set(name, Some(*value)));
+        world.publish(Arc::new(values));
+    })
 }
 
 async fn start_broker(config: &Config) -> anyhow::Result<Option<EmbeddedBroker>> {

@@ -97,11 +97,7 @@ fn kind_keys(table: &mut Reader<'_>, device: &mut DeviceConfig, nameless: bool) 
         if is_meter { Ok(id) } else { Err(format!("{id} is a wallbox; expected a meter, M1, M2, …")) }
     });
     device.fixed_rfid = table.read("fixed_rfid", super::services::card_number);
-    device.charging_rules = table.read("charging_rules", |node| {
-        let rules = text(node)?;
-        let checked: Result<serde_json::Value, _> = serde_json::from_str(rules);
-        checked.map(|_| rules.to_owned()).map_err(|error| format!("expected JSON, as set_device writes it: {error}"))
-    });
+    device.charging_rules = table.read("charging_rules", charging_rules);
 
     device.min_ma = min_ma.unwrap_or(device.min_ma);
     device.max_ma = max_ma.unwrap_or_else(|| device.max_ma.max(device.min_ma));
@@ -132,6 +128,20 @@ fn kind_keys(table: &mut Reader<'_>, device: &mut DeviceConfig, nameless: bool) 
     };
     for key in foreign.iter().filter(|key| table.peek(key).is_some()) {
         table.error(key, format!("only {owner} have this key; remove it"));
+    }
+}
+
+/// Charging rules: JSON in quotes, as clients write them, or the same as TOML. What a rule says is read where rules run:
+/// one that is wrong must not keep the host from starting.
+pub(super) fn charging_rules(node: &Node) -> Result<String, String> {
+    let rules = match &node.data {
+        Data::Text(rules) => serde_json::from_str(rules)
+            .map_err(|error| format!("expected charging rules as JSON or TOML, docs/charging-rules.md: {error}"))?,
+        _ => json(node)?,
+    };
+    match &rules {
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => Ok(rules.to_string()),
+        _ => Err("expected a list of rules, or a table with rule_set and selected_id; docs/charging-rules.md".into()),
     }
 }
 

@@ -109,8 +109,9 @@ fn user(mut table: Reader<'_>, devices: &[&DeviceId]) -> Option<UserConfig> {
         let card = Reader::new(table.context(), table.key("card"), "user.card", entries, place);
         cards.extend(self::card(card));
     }
+    let charging_rules = table.read("charging_rules", super::device::charging_rules);
     table.finish();
-    Some(UserConfig { id: id?, name, display, devices, cards })
+    Some(UserConfig { id: id?, name, display, devices, cards, charging_rules })
 }
 
 fn wallboxes(node: &Node, devices: &[&DeviceId]) -> Result<Vec<DeviceId>, String> {

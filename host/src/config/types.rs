@@ -111,6 +111,8 @@ pub struct UserConfig {
     pub devices: Vec<DeviceId>,
     /// RFIDs and PINs.
     pub cards: Vec<CardConfig>,
+    /// Charging rules of whoever charges as this user, as JSON: a list.
+    pub charging_rules: Option<String>,
 }
 
 /// One RFID or PIN of a user.
@@ -336,7 +338,7 @@ pub struct DeviceConfig {
     pub meter: Option<DeviceId>,
     /// The RFID that counts as entered when a car is plugged in.
     pub fixed_rfid: Option<String>,
-    /// Charging rules as JSON, kept for the clients that write and read them.
+    /// Charging rules as JSON: a list of rules, or `{"rule_set":…,"selected_id":…}` as clients write it.
     pub charging_rules: Option<String>,
     /// Limits of the plugin's instance that differ from the defaults.
     pub limits: LimitsConfig,

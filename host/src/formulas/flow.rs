@@ -125,7 +125,7 @@ impl Flows {
         };
         let role = |role| sum(&|device| device.id.kind() == DeviceKind::Meter && device.role == role, silent);
         // Those that do not answer stand beside it, with the most they may draw.
-        let evse = sum(&|device| device.id.kind() == DeviceKind::Evse, Silent::Skipped).unwrap_or(Flow::ZERO);
+        let evse = wallboxes(config, statuses, now);
         let generation = role(Role::Generation);
         let generated = generation.unwrap_or(Flow::ZERO);
         // Without one of the two meters the other one and the wallboxes tell what it would show (3.1).
@@ -136,19 +136,43 @@ impl Flows {
             (None, None) if silent == Silent::Missing => <(Flow, Flow)>::default(),
             (None, None) => (evse - generated, Flow::ZERO),
         };
-        let none = Flow::default();
+        let (none, storage_home) = (Flow::default(), role(Role::StorageHome));
         Self {
             grid,
             consumption,
             generation: generation.unwrap_or(none),
             evse,
             available: available(config, consumption),
-            surplus: (evse - grid).map(|value| value.max(0.0)),
-            storage_home: role(Role::StorageHome).unwrap_or(none),
+            surplus: surplus(evse - grid, storage_home),
+            storage_home: storage_home.unwrap_or(none),
             storage_all: role(Role::StorageAll).unwrap_or(none),
             unanswered: Flow { power_w: Some(unanswered_w(config, statuses, now)), ..none },
         }
     }
+}
+
+/// What the wallboxes draw that answer. One that measures nothing is measured by the meter in front of it; without one
+/// it is a part of the house, as far as anybody can tell.
+fn wallboxes(config: &Config, statuses: &impl Statuses, now: Moment) -> Flow {
+    let of = |device: &DeviceConfig| statuses.with(&device.id, |status| flow(device, status, now)).flatten();
+    let measured = |flow: &Flow| flow.power_w.is_some() || flow.current.iter().any(Option::is_some);
+    let pinned = |device: &DeviceConfig| {
+        let meter = config.devices.iter().find(|meter| device.meter.as_ref() == Some(&meter.id) && meter.enabled)?;
+        of(meter)
+    };
+    let evse = config.devices.iter().filter(|device| device.enabled && device.id.kind() == DeviceKind::Evse);
+    let each = evse.filter_map(|device| of(device).filter(measured).or_else(|| pinned(device).filter(measured)));
+    each.reduce(|sum, flow| sum + flow).unwrap_or(Flow::ZERO)
+}
+
+/// What would be exported with no car charging. What a battery of the house gives is none: cars would empty it (3.1).
+fn surplus(rest: Flow, storage_home: Option<Flow>) -> Flow {
+    let mut surplus = rest.map(|value| value.max(0.0));
+    if let Some(storage) = storage_home {
+        // In the contract's sign a battery that gives is negative.
+        surplus.power_w = rest.power_w.zip(storage.power_w).map(|(rest, storage)| (rest + storage.min(0.0)).max(0.0));
+    }
+    surplus
 }
 
 /// What a device measures now; `None`: it is silent.

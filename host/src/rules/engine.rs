@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ladekern_definition::formula::Scope;
+use ladekern_definition::formula::{Name, Scope};
 
 use super::evaluate::{Powers, RuleContext, RuleMemory, Verdict, evaluate};
 use super::local_time::LocalTime;
@@ -62,8 +62,8 @@ pub struct RuledSite<'a> {
 pub struct Decided {
     /// For the load manager.
     pub requests: Requests,
-    /// Variables that rules set, `cm.x` or `e1.x`, in this order.
-    pub variables: Vec<(String, f64)>,
+    /// Variables that rules set, in this order.
+    pub variables: Vec<(Name, f64)>,
     /// Wallboxes whose rules go round in circles.
     pub endless: Vec<DeviceId>,
 }

@@ -58,7 +58,7 @@ pub struct RuleMemory {
 
 #[derive(Clone, Debug, PartialEq)]
 struct Trigger {
-    name: String,
+    name: Name,
     until: Moment,
     /// It is 0 again and waits until its condition has been without.
     over: bool,
@@ -73,8 +73,8 @@ pub struct Verdict {
     pub surplus_ma: Option<u32>,
     /// Why.
     pub because: Because,
-    /// Variables that were set, by their names in lower case (`cm.x`, `e1.x`), in this order.
-    pub variables: Vec<(String, f64)>,
+    /// Variables of the manager and of devices that were set, in this order.
+    pub variables: Vec<(Name, f64)>,
     /// A run was stopped after [`MOST_STEPS`].
     pub endless: bool,
 }
@@ -184,7 +184,7 @@ struct Locals {
     /// What the rules for surplus came to.
     before: u32,
     parameters: BTreeMap<i64, f64>,
-    assigned: Vec<(String, f64)>,
+    assigned: Vec<(Name, f64)>,
 }
 
 impl Locals {
@@ -194,13 +194,13 @@ impl Locals {
         self.before = before;
     }
 
-    fn assign(&mut self, name: &str, value: f64) {
-        match name {
-            "_rule_val" => self.value = value,
-            "_rule_id" => self.rule_id = value,
-            "_rule_min" => self.rule_min = Some(value),
-            "_undercut" => self.undercut = value > 0.0,
-            name => self.assigned.push((name.to_owned(), value)),
+    fn assign(&mut self, name: &Name, value: f64) {
+        match (name.object, &*name.member) {
+            (Object::Own, "_rule_val") => self.value = value,
+            (Object::Own, "_rule_id") => self.rule_id = value,
+            (Object::Own, "_rule_min") => self.rule_min = Some(value),
+            (Object::Own, "_undercut") => self.undercut = value > 0.0,
+            _ => self.assigned.push((name.clone(), value)),
         }
     }
 }
@@ -220,15 +220,7 @@ impl Scope for View<'_> {
             (Object::Own, "_undercut") => Some(if locals.undercut { 1.0 } else { 0.0 }),
             (Object::Own, "lb_cur" | "lb_cur_l1" | "lb_cur_l2" | "lb_cur_l3") => Some(f64::from(locals.before)),
             (Object::Own, "surplus_pcur") => return self.context.flow(Flow::Surplus),
-            _ => {
-                let text = match name.object {
-                    Object::Manager => format!("cm.{}", name.member),
-                    Object::Evse(number) => format!("e{number}.{}", name.member),
-                    Object::Meter(number) => format!("m{number}.{}", name.member),
-                    _ => String::new(),
-                };
-                locals.assigned.iter().rev().find(|(name, _)| *name == text).map(|(_, value)| *value)
-            }
+            _ => locals.assigned.iter().rev().find(|(assigned, _)| assigned == name).map(|(_, value)| *value),
         };
         drop(locals);
         own.or_else(|| self.context.scope.get(name)).filter(|value| value.is_finite())
@@ -390,7 +382,7 @@ impl Run<'_> {
             Action::Set { name, to } => {
                 let value = self.value(to)?;
                 self.locals.borrow_mut().assign(name, value);
-                if name == "_rule_val" {
+                if name.object == Object::Own && &*name.member == "_rule_val" {
                     (outcome.met, outcome.by) = (true, Some(Because::Rule(rule.id)));
                 }
             }
@@ -415,7 +407,7 @@ impl Run<'_> {
     }
 
     /// A pulse: one that is not again to be triggered needs its condition to lapse first.
-    fn trigger(&mut self, place: usize, met: bool, name: &str, seconds: &Formula, again: bool) {
+    fn trigger(&mut self, place: usize, met: bool, name: &Name, seconds: &Formula, again: bool) {
         let now = self.context.now;
         let running = self.memory.triggers.get(&place);
         if !met {
@@ -429,7 +421,7 @@ impl Run<'_> {
         }
         let Some(seconds) = self.value(seconds) else { return };
         let until = now.after(std::time::Duration::from_secs_f64(seconds.clamp(0.0, 31_536_000.0)));
-        self.memory.triggers.insert(place, Trigger { name: name.to_owned(), until, over: false });
+        self.memory.triggers.insert(place, Trigger { name: name.clone(), until, over: false });
         self.locals.borrow_mut().assign(name, 1.0);
     }
 

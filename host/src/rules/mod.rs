@@ -3,14 +3,20 @@
 
 mod engine;
 mod evaluate;
+mod folder;
+mod live;
 mod local_time;
 mod rule;
+mod source;
 #[cfg(test)]
 mod tests;
 mod times;
 
 pub use engine::{Decided, Engine, RuledBox, RuledSite};
 pub use evaluate::{MOST_STEPS, Powers, RuleContext, RuleMemory, Verdict, evaluate};
+pub use folder::RuleFolder;
+pub use live::{Assign, LiveRules};
 pub use local_time::LocalTime;
 pub use rule::{Action, Condition, Flow, MOST_RULES, Problem, Rule, RuleSet};
+pub use source::{SharedSets, check, select};
 pub use times::{Pace, SHORTEST_PAUSE, SHORTEST_RUN, SHORTEST_SURPLUS_PAUSE, Steady};

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use ladekern_definition::Formula;
+use ladekern_definition::formula::{Name, Object};
 use serde_json::{Map, Value};
 
 /// Most rules of a set.
@@ -71,7 +72,7 @@ pub enum Action {
     /// 3: sets a variable.
     Set {
         /// `name`
-        name: String,
+        name: Name,
         /// `aexpr`
         to: Formula,
     },
@@ -80,7 +81,7 @@ pub enum Action {
     /// 7, 8: the variable becomes 1 for so many seconds.
     Trigger {
         /// `name`
-        name: String,
+        name: Name,
         /// `aexpr`, s
         seconds: Formula,
         /// 8: the time begins anew as long as the condition holds.
@@ -142,8 +143,7 @@ impl RuleSet {
     #[must_use]
     pub fn read(list: &Value) -> Self {
         let Value::Array(list) = list else {
-            let message = format!("expected a list of rules, found {}", describe(list));
-            return Self { rules: Vec::new(), problems: vec![Problem::of_set(message)] };
+            return Self::broken(format!("expected a list of rules, found {}", describe(list)));
         };
         let mut set = Self::default();
         if list.len() > MOST_RULES {
@@ -156,12 +156,18 @@ impl RuleSet {
                 Value::Object(_) => reader.rule(),
                 other => {
                     reader.wrong("", format!("expected an object, found {}", describe(other)));
-                    reader.nothing()
+                    Rule::nothing()
                 }
             };
             set.rules.push(rule);
         }
         set
+    }
+
+    /// Stands for rules that cannot be found or read: nothing is charged until they can.
+    #[must_use]
+    pub fn broken(message: String) -> Self {
+        Self { rules: vec![Rule::nothing()], problems: vec![Problem::of_set(message)] }
     }
 
     /// As [`RuleSet::read`], for what somebody writes now.
@@ -199,6 +205,23 @@ impl Problem {
     }
 }
 
+impl Rule {
+    /// Stands for a rule that is none.
+    fn nothing() -> Self {
+        Self {
+            id: 0,
+            enabled: true,
+            days: EVERY_DAY,
+            undercut: Duration::ZERO,
+            condition: Condition::Unknown,
+            not: false,
+            surplus: false,
+            end: false,
+            action: Action::Unknown,
+        }
+    }
+}
+
 struct Reader<'a> {
     index: usize,
     rule: Option<&'a Map<String, Value>>,
@@ -220,21 +243,6 @@ impl Reader<'_> {
             surplus: flags & SURPLUS != 0,
             end: flags & END != 0,
             action: self.action(),
-        }
-    }
-
-    /// Stands for a rule that is none.
-    fn nothing(&self) -> Rule {
-        Rule {
-            id: 0,
-            enabled: true,
-            days: EVERY_DAY,
-            undercut: Duration::ZERO,
-            condition: Condition::Unknown,
-            not: false,
-            surplus: false,
-            end: false,
-            action: Action::Unknown,
         }
     }
 
@@ -266,7 +274,9 @@ impl Reader<'_> {
 
     fn action(&mut self) -> Action {
         const KNOWN: &str = "0, 1, 2, 3, 5, 7, 8, 10, 11, 12, 13 and 22";
-        let Some(code) = self.code("atype", KNOWN) else { return Action::Unknown };
+        // One that names no action and has a value is meant to give it.
+        let code = if self.get("atype").is_none() { Some(0) } else { self.code("atype", KNOWN) };
+        let Some(code) = code else { return Action::Unknown };
         let value = |reader: &mut Self, make: fn(Formula) -> Action| {
             reader.formula("aexpr", None).map_or(Action::Unknown, make)
         };
@@ -368,9 +378,9 @@ impl Reader<'_> {
         flag
     }
 
-    fn variable(&mut self) -> Option<String> {
+    fn variable(&mut self) -> Option<Name> {
         let text = self.needed("name")?.get("name")?.clone();
-        let name = text.as_str().map(str::trim).filter(|name| is_variable(name)).map(str::to_ascii_lowercase);
+        let name = text.as_str().and_then(variable);
         if name.is_none() {
             let message = format!("expected a variable like CM.x, E1.x or _rule_id, found {}", describe(&text));
             self.wrong("name", message);
@@ -402,24 +412,22 @@ impl Reader<'_> {
     }
 }
 
-/// `CM.x`, `E1.x`, `M2.x`, and the names that belong to a run of the rules.
-fn is_variable(name: &str) -> bool {
-    let word = |text: &str| {
-        (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            && !text.starts_with(|c: char| c.is_ascii_digit())
-    };
-    match name.split_once('.') {
-        None => ["_rule_val", "_rule_id", "_rule_min", "_undercut"].iter().any(|own| own.eq_ignore_ascii_case(name)),
-        Some((object, member)) => {
-            let device = object
-                .split_at_checked(1)
-                .is_some_and(|(kind, number)| matches!(kind, "e" | "E" | "m" | "M") && number.parse::<u16>().is_ok());
-            (device || object.eq_ignore_ascii_case("cm")) && word(member)
-        }
-    }
-}
+/// The names that belong to a run of the rules and may be set.
+const LOCAL: [&str; 4] = ["_rule_val", "_rule_id", "_rule_min", "_undercut"];
 
+/// `CM.x`, `E1.x`, `M2.x` and the names that belong to a run.
+fn variable(text: &str) -> Option<Name> {
+    let formula = Formula::parse(text).ok()?;
+    // The name and nothing else.
+    let [name] = formula.names() else { return None };
+    let alone = text.trim().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
+    let may = match name.object {
+        Object::Own => LOCAL.contains(&&*name.member),
+        Object::Manager | Object::Evse(_) | Object::Meter(_) => !name.member.contains('.'),
+        _ => false,
+    };
+    (alone && may).then(|| name.clone())
+}
 fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
@@ -431,7 +439,7 @@ fn describe(value: &Value) -> String {
 }
 
 /// Long texts are cut: messages end up in logs.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let cut: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect();
     if cut.len() < text.len() { format!("{cut}…") } else { cut }
 }

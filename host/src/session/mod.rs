@@ -68,6 +68,32 @@ pub struct Session {
     pub soft_meter_wh: Option<f64>,
     /// The user who charges, by name.
     pub user: Option<String>,
+    /// The user who charges.
+    pub user_id: Option<UserId>,
+}
+
+/// The id of a user, which is a PIN: not in debug output, which ends up in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UserId(String);
+
+impl UserId {
+    /// Whether it is this one.
+    #[must_use]
+    pub fn is(&self, id: &str) -> bool {
+        self.0 == id
+    }
+}
+
+impl From<&str> for UserId {
+    fn from(id: &str) -> Self {
+        Self(id.to_owned())
+    }
+}
+
+impl std::fmt::Debug for UserId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UserId")
+    }
 }
 
 /// All wallboxes.

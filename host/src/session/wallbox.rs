@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cards::Card;
 use super::energy::Energy;
 use super::look::Look;
-use super::{Now, OutsideWish, OverrideChange, Overrides, Session, SessionError};
+use super::{Now, OutsideWish, OverrideChange, Overrides, Session, SessionError, UserId};
 use crate::site::{Connector, DeviceId, Forbidden, Measured, Moment, Restriction};
 use crate::store::Record;
 
@@ -365,7 +365,8 @@ impl Wallbox {
     /// For everybody who shows it.
     pub fn view(&self, has_users: bool) -> Session {
         let open = self.saved.open.as_ref();
-        let user = open.and_then(|open| open.auth.as_ref()).map(|auth| auth.user_name.clone());
+        let auth = open.and_then(|open| open.auth.as_ref());
+        let user = auth.map(|auth| auth.user_name.clone());
         Session {
             plugged: open.is_some(),
             needs_auth: self.needs_auth(has_users),
@@ -375,6 +376,7 @@ impl Wallbox {
             charging_s: open.map_or(0, |open| open.charging_ms / 1_000),
             soft_meter_wh: (!self.saved.counts).then(|| round(self.saved.soft_wh)),
             user: user.filter(|name| !name.is_empty()),
+            user_id: auth.map(|auth| UserId::from(auth.user_id.as_str())),
         }
     }
 

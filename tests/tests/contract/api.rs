@@ -210,7 +210,8 @@ async fn h16_a_device_makes_the_round() {
     let devices = site.read("cmd=get_devices").await;
     let mut device = devices.as_array().unwrap().iter().find(|device| device["dev_id"] == "E1").unwrap().clone();
     assert_eq!(device["crule_set"], json!({"rule_set": {"": []}, "selected_id": ""}));
-    device["crule_set"]["rule_set"][""] = json!([{"id": 1, "ena": true, "ctype": 51, "unheard_of": [1]}]);
+    device["crule_set"]["rule_set"][""] =
+        json!([{"id": 1, "ena": true, "ctype": 51, "aexpr": 11000, "unheard_of": [1]}]);
     device["max_charging_cur"] = json!(11000);
     site.post_ok("cmd=set_device", &json!({"devices": [device]})).await;
     let site = Site::start_in(site.stop().await).await;

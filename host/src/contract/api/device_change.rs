@@ -12,20 +12,18 @@ use crate::site::{DeviceId, DeviceKind, Role};
 
 use super::super::SiteView;
 use super::super::device::dev_type_of;
+use super::rules::{self, text as rules_text};
 use super::{Refusal, bad, users, values};
 
 /// Settings of a wallbox that this version lacks, with what they always are.
 pub(super) const NOT_HERE: &[(&str, &str)] = &[
     ("allow_ph_sw", "false"),
     ("battery_save_threshold", "0"),
-    ("charging_rules", "[]"),
     ("enable_snooze", "false"),
     ("enable_wakeup", "false"),
     ("group", "0"),
     ("ocpp_gateway_client_id", "\"\""),
 ];
-/// Largest set of charging rules that is kept, as text.
-const MOST_RULES: usize = 64 << 10;
 
 /// The device that is to change, or to be made.
 pub(super) struct Target<'a> {
@@ -59,6 +57,9 @@ pub(super) fn edits(target: &Target<'_>, wanted: &Map<String, Value>) -> Result<
             edits.extend(target.simple(key, value)?);
             target.refused(key, value)?;
         }
+    }
+    if differs("crule_set").is_some() && differs("charging_rules").is_some() {
+        return Err(bad("charging_rules: the list is in crule_set.rule_set too, and there it says something else"));
     }
     target.currents(wanted)?;
     edits.extend(target.phases(differs("used_phases"), differs("phase_rotation"))?);
@@ -160,7 +161,8 @@ impl Target<'_> {
                 Value::String(card) if is_card_number(card) => self.set("fixed_rfid", card.as_str()),
                 _ => return Err(bad("fixed_rfid: expected 1 to 64 letters and digits, or nothing")),
             },
-            "crule_set" => self.rules(value)?,
+            "crule_set" => self.rule_sets(value)?,
+            "charging_rules" => self.own_rules(value)?,
             _ => return Ok(None),
         }))
     }
@@ -182,16 +184,26 @@ impl Target<'_> {
         Err(bad(format!("min_charging_cur: {min} is above max_charging_cur, which is {max}")))
     }
 
-    /// Kept as they are, keys nobody here knows included.
-    fn rules(&self, value: &Value) -> Result<Edit, Refusal> {
+    /// All rule sets. Kept as they are, keys and codes nobody here knows included.
+    fn rule_sets(&self, value: &Value) -> Result<Edit, Refusal> {
         let set = values::inner("crule_set", value)?;
         let rules = set.get("rule_set").ok_or_else(|| bad("crule_set.rule_set is missing"))?;
         values::inner("crule_set.rule_set", rules)?;
-        let text = value.to_string();
-        if text.len() > MOST_RULES {
-            return Err(bad(format!("crule_set: {} bytes; expected at most {MOST_RULES}", text.len())));
+        Ok(self.set("charging_rules", rules_text("crule_set", value)?))
+    }
+
+    /// The list of the own rule set, under the name that clients used before there were several.
+    fn own_rules(&self, value: &Value) -> Result<Edit, Refusal> {
+        let none = Value::Array(Vec::new());
+        let list = if values::is_nothing(value) { &none } else { value };
+        values::list("charging_rules", list)?;
+        rules_text("charging_rules", list)?;
+        let mut sets =
+            self.present.map_or_else(|| rules::sets(None), |device| rules::sets(device.charging_rules.as_deref()));
+        if let Some(own) = sets.get_mut("rule_set").and_then(Value::as_object_mut) {
+            own.insert(String::new(), list.clone());
         }
-        Ok(self.set("charging_rules", text))
+        Ok(self.set("charging_rules", rules_text("crule_set", &sets)?))
     }
 
     /// Settings that this version lacks.

@@ -9,7 +9,7 @@ use crate::site::DeviceKind;
 use super::super::SiteView;
 use super::super::number::Number;
 use super::device_change::{self, Target};
-use super::{Answer, Api, Call, Refusal, UNKNOWN_DEVICE, bad, values};
+use super::{Answer, Api, Call, Refusal, UNKNOWN_DEVICE, bad, rules, values};
 
 /// Every device with everything about it. No password is among it.
 pub(super) fn all(api: &Api) -> Answer {
@@ -60,7 +60,9 @@ fn full(view: &SiteView, device: &DeviceConfig) -> Value {
     members.insert("users".into(), users.map(|user| user.id.as_str()).collect());
     members.insert("label".into(), device.label.as_str().into());
     members.insert("fixed_rfid".into(), device.fixed_rfid.as_deref().unwrap_or_default().into());
-    members.insert("crule_set".into(), rules(device));
+    let sets = rules::sets(device.charging_rules.as_deref());
+    members.insert("charging_rules".into(), rules::own(&sets));
+    members.insert("crule_set".into(), sets);
     if let Some(meter) = &device.meter {
         members.insert("attach".into(), meter.as_str().into());
     }
@@ -72,12 +74,6 @@ fn full(view: &SiteView, device: &DeviceConfig) -> Value {
         members.entry(*key).or_insert_with(|| serde_json::from_str(neutral).unwrap_or_default());
     }
     shown
-}
-
-/// The rules as they were written; without any, the empty own rule set, under the empty name.
-fn rules(device: &DeviceConfig) -> Value {
-    let stored = device.charging_rules.as_deref().and_then(|rules| serde_json::from_str(rules).ok());
-    stored.unwrap_or_else(|| json!({ "rule_set": { "": [] }, "selected_id": "" }))
 }
 
 /// Refused while a circuit, a wallbox, a user or the Modbus server names the device: the configuration would be wrong.

@@ -10,6 +10,7 @@ mod feed;
 mod modbus;
 mod params;
 mod read;
+mod rules;
 mod sessions;
 mod users;
 mod values;

@@ -8,7 +8,7 @@ use toml_edit::{ArrayOfTables, Item, Table};
 use crate::config::{CardConfig, Config, DeviceConfig, Edit, UserConfig, is_card_number};
 use crate::site::{DeviceId, DeviceKind};
 
-use super::{Answer, Api, Call, Refusal, bad, required, values};
+use super::{Answer, Api, Call, Refusal, bad, required, rules, values};
 
 /// More than anybody carries.
 const MOST_CARDS: usize = 100;
@@ -53,7 +53,14 @@ pub(super) async fn set(api: &Api, call: &Call) -> Result<Answer, Refusal> {
     {
         return delete_user(api, call, present).await;
     }
-    let new = UserConfig { id, name: String::new(), display: true, devices: Vec::new(), cards: Vec::new() };
+    let new = UserConfig {
+        id,
+        name: String::new(),
+        display: true,
+        devices: Vec::new(),
+        cards: Vec::new(),
+        charging_rules: None,
+    };
     let user = changed(present.cloned().unwrap_or(new), &body, &config)?;
     if !call.caller.admin && present.is_none_or(|present| !same_devices(&present.devices, &user.devices)) {
         return Err(Refusal::Unauthorised);
@@ -112,10 +119,14 @@ fn changed(mut user: UserConfig, body: &Map<String, Value>, config: &Config) -> 
             }
         }
     }
-    if let Some(rules) = body.get("charging_rules")
-        && !values::is_nothing(rules)
-    {
-        return Err(bad("charging_rules: this version has no rules for users; expected []"));
+    if let Some(rules) = body.get("charging_rules") {
+        user.charging_rules = match values::is_nothing(rules) {
+            true => None,
+            false => {
+                values::list("charging_rules", rules)?;
+                Some(rules::text("charging_rules", rules)?)
+            }
+        };
     }
     if let Some(cards) = body.get("rfids") {
         user.cards = self::cards(cards)?;
@@ -203,7 +214,7 @@ fn object(user: &UserConfig) -> Value {
         "id": user.id, "name": user.name, "display": user.display,
         "dev_ids": user.devices.iter().map(DeviceId::as_str).collect::<Vec<_>>(),
         "rfids": user.cards.iter().map(card).collect::<Vec<_>>(),
-        "charging_rules": [],
+        "charging_rules": rules::own(&rules::sets(user.charging_rules.as_deref())),
     })
 }
 
@@ -215,6 +226,9 @@ pub(super) fn entry(user: &UserConfig) -> Table {
     table.insert("display", toml_edit::value(user.display));
     let devices = user.devices.iter().map(DeviceId::as_str);
     table.insert("devices", toml_edit::value(toml_edit::Array::from_iter(devices)));
+    if let Some(rules) = &user.charging_rules {
+        table.insert("charging_rules", toml_edit::value(rules.as_str()));
+    }
     let mut cards = ArrayOfTables::new();
     for card in &user.cards {
         let mut table = Table::new();

@@ -2,6 +2,7 @@
 
 mod engine;
 mod evaluate;
+mod house;
 mod properties;
 mod reading;
 

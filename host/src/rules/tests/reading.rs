@@ -70,7 +70,7 @@ fn what_is_wrong_names_rule_and_key() {
     };
     check(json!("x"), "rule 1: expected an object, found \"x\"");
     check(json!({}), "rule 1.ctype: is missing");
-    check(json!({"ctype": 51}), "rule 1.atype: is missing; known are 0, 1");
+    check(json!({"ctype": 51}), "rule 1.aexpr: is missing");
     check(rule(51, 0, json!({})), "rule 1.aexpr: is missing; expected a number or a formula");
     check(json!({"ctype": "51", "atype": 1}), "rule 1.ctype: expected a whole number");
     check(json!({"ctype": 51.5, "atype": 0, "aexpr": 9000}), "rule 1.ctype: expected a whole number");
@@ -82,6 +82,9 @@ fn what_is_wrong_names_rule_and_key() {
     check(rule(51, 0, json!({"aexpr": "1 +"})), "rule 1.aexpr: ");
     check(rule(51, 3, json!({"name": "x y", "aexpr": 1})), "rule 1.name: expected a variable like CM.x");
     check(rule(51, 3, json!({"aexpr": 1})), "rule 1.name: is missing");
+    for name in ["CM.x + 1", "x", "GM.x", "CM.x.y", "date.hour", "_rule"] {
+        check(rule(51, 3, json!({"name": name, "aexpr": 1})), "rule 1.name: expected a variable");
+    }
     check(rule(51, 7, json!({"name": "CM.x"})), "rule 1.aexpr: is missing");
     check(rule(1, 2, json!({"cexpr": 1, "udur": -5})), "rule 1.udur: expected a number from 0");
     check(rule(1, 2, json!({"cexpr": 1, "flags": "x"})), "rule 1.flags: expected a whole number");

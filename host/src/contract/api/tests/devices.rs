@@ -59,11 +59,36 @@ async fn h16_rules_are_kept_with_keys_nobody_here_knows() {
         (json!({}), "rule_set is missing"),
         (json!({"rule_set": []}), "crule_set.rule_set"),
         (json!({"rule_set": {"": "x".repeat(70_000)}}), "at most 65536"),
+        (json!({"rule_set": {"": [{"ctype": 51, "atype": 0}]}}), "rule 0.aexpr: is missing"),
+        (json!({"rule_set": {"": [], "x": [{"ctype": 50, "cexpr": "1 +", "aexpr": 1}]}}), "set \"x\", rule 0.cexpr"),
     ] {
         let body = json!({"devices": [{"dev_id": "E1", "crule_set": wrong}]});
         site.refused("cmd=set_device", &body.to_string(), &["crule_set", part]).await;
     }
     assert_eq!(site.full("E1").await["crule_set"], rules);
+}
+
+#[tokio::test]
+async fn h16_the_own_rules_are_a_list_too() {
+    let site = TestSite::start(SITE).await;
+    let list = |ma: u32| json!([{"ctype": 51, "atype": 0, "aexpr": ma, "unheard_of": 1}, {"ctype": 77, "atype": 99}]);
+    let mut device = site.full("E1").await;
+    assert_eq!(device["charging_rules"], json!([]));
+    device["charging_rules"] = list(8_000);
+    assert_eq!(site.set_device(device.clone()).await.status, 200);
+    let shown = site.full("E1").await;
+    assert_eq!(shown["charging_rules"], list(8_000));
+    assert_eq!(shown["crule_set"], json!({"rule_set": {"": list(8_000)}, "selected_id": ""}));
+    // Other sets stay where they are.
+    let sets = json!({"rule_set": {"": list(9_000), "night": list(1)}, "selected_id": "night"});
+    let body = json!({"devices": [{"dev_id": "E1", "crule_set": sets}]}).to_string();
+    site.ok("cmd=set_device", &body).await;
+    let body = json!({"devices": [{"dev_id": "E1", "charging_rules": list(7_000)}]}).to_string();
+    site.ok("cmd=set_params", &body).await;
+    let shown = site.full("E1").await;
+    assert_eq!(shown["crule_set"], json!({"rule_set": {"": list(7_000), "night": list(1)}, "selected_id": "night"}));
+    let both = json!({"devices": [{"dev_id": "E1", "crule_set": sets, "charging_rules": []}]}).to_string();
+    site.refused("cmd=set_device", &both, &["charging_rules", "says something else"]).await;
 }
 
 #[tokio::test]
@@ -180,7 +205,7 @@ async fn h16_wrong_devices_are_refused_whole() {
         (json!({"dev_id": "E1", "attach": "E2"}), vec!["meter", "E2 is a wallbox"]),
         (json!({"dev_id": "E1", "device_enabled": 2}), vec!["device_enabled", "true or false"]),
         (json!({"dev_id": "E1", "allow_ph_sw": true}), vec!["allow_ph_sw", "this version cannot"]),
-        (json!({"dev_id": "E1", "charging_rules": [{"days": 1}]}), vec!["charging_rules", "this version cannot"]),
+        (json!({"dev_id": "E1", "charging_rules": [{"days": 1}]}), vec!["charging_rules", "rule 0.ctype: is missing"]),
         (json!({"dev_id": "E1", "hide_dev": true}), vec!["hide_dev", "always false"]),
         (json!({"dev_id": "M1", "factor": -1}), vec!["factor", "always 1"]),
         (json!({"dev_id": "M1", "role": 7}), vec!["role", "from 0 to 6"]),

@@ -51,6 +51,15 @@ async fn h17_users_are_read_made_changed_and_removed() {
     site.ok("cmd=set_user", &json!({"id": id, "rfids": [], "delete": false}).to_string()).await;
     assert_eq!(site.user(&id).unwrap().cards, []);
 
+    // Rules are kept with what nobody here knows, and taken away again.
+    let rules = json!([{"ctype": 51, "atype": 0, "aexpr": "8000", "more": [null]}, {"ctype": 33, "atype": 44}]);
+    site.ok("cmd=set_user", &json!({"id": id, "charging_rules": rules}).to_string()).await;
+    assert_eq!(site.read(&format!("cmd=get_user&id={id}")).await["charging_rules"], rules);
+    let site = site.restart().await;
+    assert_eq!(site.read(&format!("cmd=get_user&id={id}")).await["charging_rules"], rules);
+    site.ok("cmd=set_user", &json!({"id": id, "charging_rules": []}).to_string()).await;
+    assert_eq!(site.user(&id).unwrap().charging_rules, None);
+
     site.ok("cmd=set_user", &json!({"id": id, "delete": true}).to_string()).await;
     assert_eq!(site.read("cmd=get_users").await, json!([ada()]));
     site.refused("cmd=set_user", &json!({"id": id, "delete": true}).to_string(), &["no such user"]).await;
@@ -127,7 +136,8 @@ async fn h17_wrong_users_are_refused_and_ids_are_not_repeated() {
         (json!({"id": "77", "dev_ids": ["E1", "E9"]}), vec!["dev_ids[1]", "no wallbox E9"]),
         (json!({"id": "77", "dev_ids": ["M1"]}), vec!["dev_ids[0]", "M1 is a meter"]),
         (json!({"id": "77", "dev_ids": ["box"]}), vec!["dev_ids[0]", "no device id"]),
-        (json!({"id": "77", "charging_rules": [{}]}), vec!["charging_rules", "no rules for users"]),
+        (json!({"id": "77", "charging_rules": [{}]}), vec!["charging_rules", "rule 0.ctype: is missing"]),
+        (json!({"id": "77", "charging_rules": {"a": 1}}), vec!["charging_rules", "expected a list"]),
         (json!({"id": "77", "rfids": {}}), vec!["rfids", "expected a list"]),
         (json!({"id": "77", "rfids": [{"name": "x"}]}), vec!["rfids[0].id is missing"]),
         (json!({"id": "77", "rfids": [{"id": "12-34"}]}), vec!["rfids[0].id", "letters and digits"]),

@@ -1,0 +1,201 @@
+//! The folder `rule-sets/` beside the configuration: looked at every second, read where something has changed. A file
+//! that is not well leaves what it said before in force, and is named once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::source::{SharedSets, read_file};
+
+/// How often the folder is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A rule set is a few kilobytes.
+const MOST_BYTES: u64 = 256 << 10;
+
+/// The followed folder; dropping it ends that.
+#[derive(Debug)]
+pub struct RuleFolder {
+    sets: watch::Receiver<Arc<SharedSets>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for RuleFolder {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl RuleFolder {
+    /// Reads what is there now, and follows it. A folder that does not exist is one without files.
+    pub async fn follow(path: PathBuf) -> Self {
+        let mut folder = Folder { path, files: BTreeMap::new() };
+        folder = look(folder).await;
+        let (sender, sets) = watch::channel(Arc::new(folder.sets()));
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(INTERVAL).await;
+                folder = look(folder).await;
+                let now = folder.sets();
+                sender.send_if_modified(|sets| {
+                    let other = **sets != now;
+                    if other {
+                        *sets = Arc::new(now);
+                    }
+                    other
+                });
+            }
+        });
+        Self { sets, task }
+    }
+
+    /// The sets that are in force.
+    #[must_use]
+    pub fn sets(&self) -> watch::Receiver<Arc<SharedSets>> {
+        self.sets.clone()
+    }
+}
+
+/// Files are read off the runtime's threads.
+async fn look(mut folder: Folder) -> Folder {
+    let path = folder.path.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        folder.look();
+        folder
+    });
+    // It fails only while the runtime ends.
+    looked.await.unwrap_or(Folder { path, files: BTreeMap::new() })
+}
+
+struct Folder {
+    path: PathBuf,
+    files: BTreeMap<PathBuf, File>,
+}
+
+#[derive(Default)]
+struct File {
+    stamp: Option<(SystemTime, u64)>,
+    /// What is wrong with it, once it has been so for two looks: before, somebody may still be writing it.
+    wrong: Option<String>,
+    told: bool,
+    set: Option<(String, Value)>,
+}
+
+impl Folder {
+    fn look(&mut self) {
+        let found: Vec<PathBuf> = std::fs::read_dir(&self.path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+            .collect();
+        self.files.retain(|path, file| {
+            let stays = found.contains(path);
+            if let (false, Some((id, _))) = (stays, &file.set) {
+                tracing::warn!("{}: gone, and with it the rule set \"{id}\"", path.display());
+            }
+            stays
+        });
+        for path in found {
+            self.files.entry(path.clone()).or_default().look(&path);
+        }
+    }
+
+    /// Of two files with one id the first by name counts.
+    fn sets(&self) -> SharedSets {
+        let mut sets = SharedSets::new();
+        for (id, list) in self.files.values().filter_map(|file| file.set.as_ref()) {
+            sets.entry(id.clone()).or_insert_with(|| list.clone());
+        }
+        sets
+    }
+}
+
+impl File {
+    fn look(&mut self, path: &Path) {
+        let stamp = std::fs::metadata(path).and_then(|meta| Ok((meta.modified()?, meta.len()))).ok();
+        if stamp.is_some() && stamp == self.stamp {
+            if let Some(wrong) = self.wrong.as_ref().filter(|_| !self.told) {
+                let former = if self.set.is_some() { "; what it said before stays in force" } else { "" };
+                tracing::error!("{}: {wrong}{former}", path.display());
+                self.told = true;
+            }
+            return;
+        }
+        self.stamp = stamp;
+        self.told = false;
+        match read(path, stamp.map_or(0, |(_, length)| length)) {
+            Ok(set) => {
+                if self.set.as_ref() != Some(&set) {
+                    tracing::info!("{}: rule set \"{}\"", path.display(), set.0);
+                }
+                (self.set, self.wrong) = (Some(set), None);
+            }
+            Err(wrong) => self.wrong = Some(wrong),
+        }
+    }
+}
+
+fn read(path: &Path, length: u64) -> Result<(String, Value), String> {
+    if length > MOST_BYTES {
+        return Err(format!("{length} bytes; expected at most {MOST_BYTES}"));
+    }
+    read_file(&std::fs::read_to_string(path).map_err(|error| error.to_string())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(id: &str, ma: u32) -> String {
+        format!(r#"{{"name":"x","set_id":"{id}","charging_rules":[{{"ctype":51,"atype":0,"aexpr":{ma}}}]}}"#)
+    }
+
+    #[test]
+    fn a_file_that_is_not_well_leaves_what_it_said_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = Folder { path: dir.path().join("rule-sets"), files: BTreeMap::new() };
+        folder.look();
+        assert!(folder.sets().is_empty(), "no folder, no sets");
+        std::fs::create_dir(&folder.path).unwrap();
+        let file = folder.path.join("a.json");
+        std::fs::write(&file, text("1", 7_000)).unwrap();
+        std::fs::write(folder.path.join("readme.txt"), "no rule set").unwrap();
+        folder.look();
+        let before = folder.sets();
+        assert_eq!(before.keys().collect::<Vec<_>>(), ["1"]);
+        std::fs::write(&file, r#"{"set_id": "1", "charging_rules": [{"ctype": 51"#).unwrap();
+        folder.look();
+        assert_eq!(folder.sets(), before);
+        assert!(!folder.files[&file].told, "somebody may still be writing");
+        folder.look();
+        assert!(folder.files[&file].told);
+        assert!(folder.files[&file].wrong.as_ref().unwrap().contains("line 1 column"));
+        std::fs::write(&file, text("2", 7_000)).unwrap();
+        folder.look();
+        assert_eq!(folder.sets().keys().collect::<Vec<_>>(), ["2"]);
+        // Of two with one id the first by name.
+        std::fs::write(folder.path.join("b.json"), text("2", 9_000)).unwrap();
+        folder.look();
+        assert_eq!(folder.sets()["2"][0]["aexpr"], 7_000);
+        std::fs::remove_file(&file).unwrap();
+        folder.look();
+        assert_eq!(folder.sets()["2"][0]["aexpr"], 9_000);
+    }
+
+    #[tokio::test]
+    async fn a_new_file_is_in_force_soon() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RuleFolder::follow(dir.path().to_owned()).await;
+        let mut sets = folder.sets();
+        assert!(sets.borrow().is_empty());
+        std::fs::write(dir.path().join("a.json"), text("1", 7_000)).unwrap();
+        let wait = sets.wait_for(|sets| sets.contains_key("1"));
+        tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap().unwrap();
+    }
+}

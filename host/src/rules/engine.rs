@@ -43,6 +43,9 @@ pub struct RuledBox {
     pub measured: bool,
 }
 
+/// Hands the scope of a wallbox's formulas to whoever reads in it.
+pub type Scopes<'a> = dyn Fn(&DeviceId, &mut dyn FnMut(&dyn Scope)) + 'a;
+
 /// The site in this cycle.
 pub struct RuledSite<'a> {
     /// All wallboxes that take part.
@@ -54,7 +57,7 @@ pub struct RuledSite<'a> {
     /// The present moment.
     pub now: Moment,
     /// What formulas of a wallbox see.
-    pub scope: &'a dyn Fn(&DeviceId, &mut dyn FnMut(&dyn Scope)),
+    pub scope: &'a Scopes<'a>,
 }
 
 /// What came out.

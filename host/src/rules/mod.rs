@@ -12,7 +12,7 @@ mod source;
 mod tests;
 mod times;
 
-pub use engine::{Decided, Engine, RuledBox, RuledSite};
+pub use engine::{Decided, Engine, RuledBox, RuledSite, Scopes};
 pub use evaluate::{MOST_STEPS, Powers, RuleContext, RuleMemory, Verdict, evaluate};
 pub use folder::RuleFolder;
 pub use live::{Assign, LiveRules};

@@ -167,8 +167,8 @@ impl House {
     async fn run(&mut self, seconds: usize, rest: impl Fn(usize) -> f64) {
         for _ in 0..seconds {
             let told = *self.boxes.told.lock().unwrap();
-            for number in 0..2 {
-                self.coming[number].push_back(if self.plugged[number] { told[number] } else { 0.0 });
+            for (number, told) in told.into_iter().enumerate() {
+                self.coming[number].push_back(if self.plugged[number] { told } else { 0.0 });
                 let obeys =
                     if self.coming[number].len() > LAG_S { self.coming[number].pop_front().unwrap() } else { 0.0 };
                 if number == 0 && (self.draws[0] > 0.0) != (obeys > 0.0) {

@@ -156,8 +156,8 @@ impl DeviceObject<'_> {
         match self.plan.map(|plan| &plan.reason) {
             _ if !self.paused() => 0,
             Some(Reason::Forbidden) => 3,
-            Some(Reason::Rules(_)) => 2,
             _ if self.session.is_some_and(|session| session.overrides.charging_off || session.needs_auth) => 3,
+            Some(Reason::Rules(_)) => 2,
             Some(Reason::NotAvailable | Reason::NoCircuit | Reason::NotAccepting) => 5,
             _ => 1,
         }

@@ -271,8 +271,8 @@ type = "go-e"
     );
     check(
         &json(&Params(&view)),
-        // Available: (20 A * 50 % - 1 A) * 2 + (22 A * 50 % - 1 A) at 230 V, less the house's 2 000 W.
-        json!({"grid_pwr": 1000, "prod_pwr": 3000, "cons_pwr": 2000, "cons_evse_power": 2000, "surplus_power": 1000,
+        // The surplus is without what the battery of the house gives. Available: (20 A * 50 % - 1 A) * 2 + (22 A * 50 % - 1 A) at 230 V, less the house's 2 000 W.
+        json!({"grid_pwr": 1000, "prod_pwr": 3000, "cons_pwr": 2000, "cons_evse_power": 2000, "surplus_power": 800,
             "storage_home": -200, "storage_all": 300, "avail_evse_power": 4440, "cur_overdraft": 0,
             "max_total_current": 20000, "reserve_current": 1000, "max_total_cur_prc": 50, "error_pwr": 0}),
     );

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::load::{ChargerPlan, Milliamps, PerPhase, Reason};
 use crate::session::{Overrides, Session};
+use crate::site::Because;
 
 /// Keys of 1.3.1 to 1.3.4, with the places they stand at.
 const ORIGINAL: &[(&str, &str)] = &[
@@ -335,6 +337,18 @@ fn a_pause_says_who_wants_it() {
         status.commanded = Some(Measured { value: 0, at: NOW });
     });
     assert_eq!(device(&view, "E1")["pause_reason"], 1);
+    let plan = ChargerPlan {
+        requested: Milliamps::ZERO,
+        share: Milliamps::ZERO,
+        granted: Milliamps::ZERO,
+        counted: PerPhase::default(),
+        measured: None,
+        reason: Reason::Rules(Because::NoRule),
+        since: NOW,
+    };
+    let plan = Plan { chargers: [("E1".parse().unwrap(), plan)].into(), ..Plan::default() };
+    view.plan = Arc::new(PlanView { plan, ..PlanView::default() });
+    assert_eq!(device(&view, "E1")["pause_reason"], 2);
     let overrides = Overrides { charging_off: true, ..Overrides::default() };
     let session = Session { plugged: true, overrides, ..Session::default() };
     view.sessions = Arc::new([("E1".parse().unwrap(), session)].into());

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::load::{ChargerPlan, Milliamps, PerPhase, Reason};
+use crate::load::{ChargerPlan, Plan, Reason};
 use crate::session::{Overrides, Session};
 use crate::site::Because;
 

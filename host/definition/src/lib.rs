@@ -11,7 +11,7 @@ pub mod registers;
 pub mod request;
 pub mod template;
 
-pub use document::{Document, DocumentError, FieldError, compile_regex};
+pub use document::{Document, DocumentError, FieldError, RegexError, compile_regex};
 pub use formula::Formula;
 pub use model::{
     Address, Definition, DocumentField, Extract, Identity, Input, Kind, Method, Modbus, ModbusField, Number, Output,

@@ -29,7 +29,7 @@ mod value;
 use std::sync::Arc;
 
 pub use error::{DocumentError, FieldError};
-pub use pattern::compile_regex;
+pub use pattern::{RegexError, compile_regex};
 use regex::Regex;
 
 use crate::{DocumentField, Extract, Query, Shape, Value};

@@ -17,24 +17,42 @@ const MAX_NESTING: u32 = 32;
 /// whatever the pattern.
 ///
 /// # Errors
-/// A sentence: what is wrong, or that it is too large.
-pub fn compile_regex(text: &str) -> Result<Regex, String> {
+/// See [`RegexError`].
+pub fn compile_regex(text: &str) -> Result<Regex, RegexError> {
+    let wrong = |message: String| RegexError { offset: 0, message };
     if text.is_empty() {
-        return Err("is empty; expected a pattern, like (-?\\d+(?:\\.\\d+)?)".into());
+        return Err(wrong("is empty; expected a pattern, like (-?\\d+(?:\\.\\d+)?)".into()));
     }
     if text.len() > MAX_PATTERN {
-        return Err(format!("is {} bytes long; expected at most {MAX_PATTERN}", text.len()));
+        return Err(wrong(format!("is {} bytes long; expected at most {MAX_PATTERN}", text.len())));
     }
     let built = RegexBuilder::new(text).size_limit(MAX_COMPILED).nest_limit(MAX_NESTING).build();
     built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => "is too large when compiled; expected fewer or smaller repetitions".into(),
-        // Several lines, with the pattern and a mark under it; the last one says what is wrong.
-        other => {
-            let text = other.to_string();
-            let last = text.lines().last().unwrap_or_default();
-            format!("is no regular expression: {}", last.trim().trim_start_matches("error: "))
+        regex::Error::CompiledTooBig(_) => {
+            wrong("is too large when compiled; expected fewer or smaller repetitions".into())
         }
+        other => explained(text, &other.to_string()),
     })
+}
+
+/// A text that is no regular expression.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RegexError {
+    /// Byte of the text.
+    pub offset: usize,
+    /// What is wrong there, or that it is too large.
+    pub message: String,
+}
+
+/// The crate explains in several lines, with the pattern and a mark under the place; the last one says what is wrong.
+fn explained(pattern: &str, explanation: &str) -> RegexError {
+    let last = explanation.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
+    let mark = explanation.lines().find(|line| line.trim_start().starts_with('^')).and_then(|line| line.find('^'));
+    // The pattern is indented by four.
+    let letters = mark.map_or(0, |column| column.saturating_sub(4));
+    let offset = pattern.char_indices().nth(letters).map_or(pattern.len(), |(at, _)| at);
+    RegexError { offset, message: format!("is no regular expression: {last}") }
 }
 
 /// The first group of the first match that takes part in it, or else the whole match. A line end behind the text does

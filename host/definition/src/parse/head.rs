@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use jsonc_parser::ast::{Object, ObjectProp, Value};
 use jsonc_parser::common::Ranged as _;
 
-use crate::{Definition, Input, Kind, Modbus, Output, Rtu, Table, Tcp, Transport, Variable};
+use crate::formula::{self, Name, Object as Owner};
+use crate::{Definition, Formula, Input, Kind, Modbus, Output, Rtu, Source, Table, Target, Tcp, Transport, Variable};
 
 use super::fields::{self, Checked, Fields, short, shown};
 use super::finding::{Report, nearest, quoted};
@@ -16,6 +17,9 @@ use super::{names, variable};
 /// Longest name of a device or manufacturer, longest type id.
 const MOST_LETTERS: usize = 200;
 const MOST_ID_LETTERS: usize = 64;
+
+/// Variables of a file; a cycle reads and computes them all.
+const MOST_VARIABLES: usize = 1000;
 
 /// Keys that only Modbus has an ear for.
 const MODBUS_KEYS: [&str; 4] = ["modbus_read", "modbus_read_max_registers", "modbus_allow_gaps", "rtu"];
@@ -139,8 +143,13 @@ fn variables(
     report: &mut Report,
 ) -> Vec<Variable> {
     let mut variables = Vec::new();
+    let mut places = Vec::new();
     let mut seen: HashMap<String, String> = HashMap::new();
-    for (property, object) in others {
+    if let Some((property, _)) = others.get(MOST_VARIABLES) {
+        let message = format!("a definition has at most {MOST_VARIABLES} variables, this one has {}", others.len());
+        report.error(property.start(), short(property.name.as_str()), message);
+    }
+    for (property, object) in others.iter().take(MOST_VARIABLES) {
         let name = property.name.as_str();
         let path = short(name);
         let place = (path.clone(), property.start());
@@ -157,9 +166,31 @@ fn variables(
         } else {
             seen.insert(same.to_owned(), path);
         }
-        variables.extend(variable::read(name, &fields, wire, report));
+        if let Some(variable) = variable::read(name, &fields, wire, report) {
+            variables.push(variable);
+            places.push((fields.offset_of("expr"), fields.key("expr")));
+        }
     }
+    cycles(&variables, &places, report);
     variables
+}
+
+/// Reports formulas of the device that need one another. What they set at the manager is seen in the next cycle only.
+fn cycles(variables: &[Variable], places: &[(usize, String)], report: &mut Report) {
+    let mut formulas: Vec<(Name, &Formula, &(usize, String))> = Vec::new();
+    for (variable, place) in variables.iter().zip(places) {
+        if let (Source::Expr(formula), false) = (&variable.source, matches!(variable.target, Target::Manager(_))) {
+            formulas.push((Name::new(Owner::Own, variable.name.trim_start_matches('*')), formula, place));
+        }
+    }
+    loop {
+        let named: Vec<(Name, &Formula)> = formulas.iter().map(|(name, formula, _)| (name.clone(), *formula)).collect();
+        let Err(cycle) = formula::order(&named) else { return };
+        let first = formulas.iter().find(|(name, ..)| cycle.names.contains(name));
+        let Some((.., (offset, key))) = first else { return };
+        report.error(*offset, key.clone(), format!("these formulas need one another: {cycle}"));
+        formulas.retain(|(name, ..)| !cycle.names.contains(name));
+    }
 }
 
 fn inputs(head: &Fields<'_>, wire: Option<Wire>, report: &mut Report) -> Vec<Input> {

@@ -1,8 +1,10 @@
 //! Where a variable's value comes from, by transport: registers, or part of an answer.
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
-use crate::{Address, DocumentField, Extract, Method, ModbusField, Number, Query, Shape, Source, WordOrder};
+use crate::{
+    Address, DocumentField, Extract, Method, ModbusField, Number, Query, Shape, Source, WordOrder, compile_regex,
+};
 
 use super::fields::{Checked, Fields, Text, number, whole};
 use super::finding::{Report, quoted};
@@ -18,10 +20,7 @@ pub(super) enum Wire {
 /// Registers there are.
 const REGISTERS: u32 = 65_536;
 
-/// A compiled expression of the format's subset stays far below.
-const REGEX_BYTES: usize = 1 << 20;
-
-/// Longest expression, topic and path.
+/// Longest topic and path.
 const MOST_LETTERS: usize = 2000;
 
 /// What the target of a variable demands of its shape.
@@ -308,26 +307,12 @@ fn extract(fields: &Fields<'_>, report: &mut Report) -> Option<Extract> {
 
 /// Compiles an expression; the error has its byte in the file.
 fn regex(text: Text<'_>) -> Result<Regex, Wrong> {
-    if text.value.is_empty() {
-        return Err((text.start, "is empty; it is an expression, like power=(-?\\d+)".into()));
-    }
-    if text.value.len() > MOST_LETTERS {
-        return Err((text.start, format!("an expression has at most {MOST_LETTERS} letters")));
-    }
     // JSON5 reads `"\d"` as the letter d, which nobody who writes an expression means.
     if let Some((at, letter)) = lost_backslash(text.raw) {
         let message = format!("\\{letter} in a JSON text is only {letter}; write \\\\{letter}");
         return Err((text.start + 1 + at, message));
     }
-    RegexBuilder::new(text.value).size_limit(REGEX_BYTES).nest_limit(64).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => {
-            (text.start, "is too large when compiled; use fewer or smaller repetitions".into())
-        }
-        error => {
-            let (at, message) = explained(text.value, &error.to_string());
-            (text.at(at), format!("is no regular expression: {message}"))
-        }
-    })
+    compile_regex(text.value).map_err(|error| (text.at(error.offset), error.message))
 }
 
 /// A backslash that JSON5 drops without a trace.
@@ -343,16 +328,6 @@ fn lost_backslash(raw: &str) -> Option<(usize, char)> {
         }
     }
     None
-}
-
-/// The regex crate explains in several lines, with a caret under the place: which byte, and the last line.
-fn explained(pattern: &str, explanation: &str) -> Wrong {
-    let message = explanation.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it cannot be read");
-    let message = message.trim().trim_start_matches("error: ").to_owned();
-    let caret = explanation.lines().find(|line| line.trim_start().starts_with('^')).and_then(|line| line.find('^'));
-    let letters = caret.map_or(0, |column| column.saturating_sub(4));
-    let offset = pattern.char_indices().nth(letters).map_or(pattern.len(), |(at, _)| at);
-    (offset, message)
 }
 
 /// The number a text says, for constants.

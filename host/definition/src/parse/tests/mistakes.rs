@@ -217,7 +217,7 @@ fn topics_are_checked() {
 #[test]
 fn expressions_are_checked_and_a_lost_backslash_is_noticed() {
     for (regex, said) in [
-        ("\"\"", "38: power_w.regex: is empty; it is an expression, like power=(-?\\d+)"),
+        ("\"\"", "39: power_w.regex: is empty; expected a pattern, like (-?\\d+(?:\\.\\d+)?)"),
         ("\"(\\\\d+\"", "39: power_w.regex: is no regular expression: unclosed group"),
         (
             "\"a\\u0062[z-a]\"",
@@ -226,7 +226,7 @@ fn expressions_are_checked_and_a_lost_backslash_is_noticed() {
         ("\"(\\d+)\"", "40: power_w.regex: \\d in a JSON text is only d; write \\\\d"),
         (
             "\"(\\\\w{1,900}){1,900}\"",
-            "38: power_w.regex: is too large when compiled; use fewer or smaller repetitions",
+            "39: power_w.regex: is too large when compiled; expected fewer or smaller repetitions",
         ),
     ] {
         let told = http(&format!("{{\"address\": \"/\", \"regex\": {regex}}}"));
@@ -414,4 +414,30 @@ fn what_has_no_effect_or_is_doubtful_is_warned_of() {
     ] {
         assert_eq!(told(list), "", "{list}");
     }
+}
+
+#[test]
+fn formulas_and_queries_say_where_in_their_text() {
+    let told = |list: &str| errors(&format!("{{\"rtype\": 1, \"dev_type\": \"d\",\n{list}}}"));
+    let formula = told("\"a\": {\"expr\": \"1 + \\u0028 2 +* 3)\"}");
+    assert!(formula.starts_with("f:2:30: a.expr: "), "{formula}");
+    let query = told("\"a\": {\"address\": \"/\", \"query\": \"b[\"}");
+    assert!(query.starts_with("f:2:34: a.query: ") || query.starts_with("f:2:35: a.query: "), "{query}");
+}
+
+#[test]
+fn formulas_that_need_one_another_are_named() {
+    let told = |list: &str| errors(&format!("{{\"rtype\": 1, \"dev_type\": \"d\",\n{list}}}"));
+    assert_eq!(
+        told(
+            "\"*A\": {\"expr\": \"b + 1\"}, \"b\": {\"expr\": \"a\"}, \"c\": {\"expr\": \"C\"}, \"d\": {\"expr\": \"a\"}"
+        ),
+        "f:2:8: *A.expr: these formulas need one another: a → b → a\nf:2:52: c.expr: these formulas need one another: c → c\n"
+    );
+    assert_eq!(
+        told("\"CM.a\": {\"expr\": \"b\"}, \"b\": {\"expr\": \"CM.a\"}"),
+        "",
+        "through the manager, a cycle later"
+    );
+    assert_eq!(told("\"a\": {\"expr\": \"M1.a\"}"), "", "whose M1 is is not known here");
 }

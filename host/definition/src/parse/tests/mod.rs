@@ -4,6 +4,7 @@ mod full;
 mod mistakes;
 mod real;
 mod robust;
+mod schema;
 
 use super::*;
 

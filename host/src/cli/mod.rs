@@ -1,5 +1,5 @@
-//! The command line: `ladekern run | check | demo | sim | decode | password | plugin`. Parses arguments, sets logging up,
-//! hands over; the work is done elsewhere.
+//! The command line: `ladekern run | check | demo | sim | decode | definition | password | plugin`. Parses arguments,
+//! sets logging up, hands over; the work is done elsewhere.
 
 /// Prints a line. Unlike `println!` it does not panic when nobody reads any more (`ladekern demo | head`): that must
 /// not leave wallboxes uncontrolled.
@@ -20,6 +20,7 @@ macro_rules! complain {
 
 mod check;
 mod decode;
+mod definition;
 mod demo;
 mod inspect;
 mod password;
@@ -58,6 +59,9 @@ enum Command {
     Sim(sim::SimArgs),
     /// Decode one recorded payload with a plugin or a built-in type.
     Decode(decode::DecodeArgs),
+    /// Tools for definition files, in which users describe devices.
+    #[command(subcommand)]
+    Definition(definition::DefinitionCommand),
     /// Make the line of the configuration that sets the admin password, which is read from the terminal or the input.
     Password,
     /// Look at plugins.
@@ -115,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::Definition(command) => definition::run(&command),
         Command::Password => password::run(),
         Command::Plugin(command) => inspect::run(&command),
     };

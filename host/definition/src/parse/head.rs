@@ -6,7 +6,10 @@ use jsonc_parser::ast::{Object, ObjectProp, Value};
 use jsonc_parser::common::Ranged as _;
 
 use crate::formula::{self, Name, Object as Owner};
-use crate::{Definition, Formula, Input, Kind, Modbus, Output, Rtu, Source, Table, Target, Tcp, Transport, Variable};
+use crate::{
+    Definition, Formula, Input, Kind, Modbus, Output, OutputTemplate, Rtu, Source, Table, Target, Tcp, Transport,
+    Variable,
+};
 
 use super::fields::{self, Checked, Fields, short, shown};
 use super::finding::{Report, nearest, quoted};
@@ -53,13 +56,15 @@ pub(super) fn read(text: &str, object: &Object<'_>, report: &mut Report) -> Opti
         report.warning(object.start(), "", "no variable: nothing is read from the device");
     }
     let inputs = inputs(&head, wire, report);
-    let (outputs, resets) = (outputs(&head, "outputs", report), outputs(&head, "resets", report));
     let ui_addr = ui_addr(&head, report);
-    let transport = match wire? {
+    let transport = wire.map(|wire| match wire {
         Wire::Modbus => Transport::Modbus(modbus(&head)),
         Wire::Http => Transport::Http,
         Wire::Mqtt => Transport::Mqtt,
-    };
+    });
+    let resets = outputs(&head, "resets", transport.as_ref(), report);
+    let outputs = outputs(&head, "outputs", transport.as_ref(), report);
+    let transport = transport?;
     without_effect(&head, wire?, report);
     let (dev_type, name, manufacturer) = identity?;
     let kind = match head.whole("mtype") {
@@ -211,31 +216,28 @@ fn inputs(head: &Fields<'_>, wire: Option<Wire>, report: &mut Report) -> Vec<Inp
     inputs
 }
 
-fn outputs(head: &Fields<'_>, list: &str, report: &mut Report) -> Vec<Output> {
+fn outputs(head: &Fields<'_>, list: &str, transport: Option<&Transport>, report: &mut Report) -> Vec<Output> {
     let mut outputs = Vec::new();
     for fields in head.list(list) {
         let Some(address) = fields.text("address") else {
             if !fields.has("address") {
-                fields.error(
-                    "address",
-                    "address is missing; it says where the request goes: /path, or POST http://…",
-                    report,
-                );
+                let message = "address is missing; it says where the request goes: /path, or POST http://…";
+                fields.error("address", message, report);
             }
             continue;
         };
-        if address.value.trim().is_empty() {
-            report.error(
-                address.start,
-                fields.key("address"),
-                "is empty; it says where the request goes: /path, or POST http://…",
-            );
-            continue;
+        let body = fields.text("body");
+        let output = Output { address: address.value.to_owned(), body: body.map(|text| text.value.to_owned()) };
+        // Without a transport, which is told already, only the texts can be checked: any of them does for that.
+        if let Err(error) = OutputTemplate::parse(&output, transport.unwrap_or(&Transport::Http)) {
+            let place = if error.key == "body" {
+                body.map(|text| text.at(error.offset))
+            } else {
+                Some(address.at(error.offset))
+            };
+            report.error(place.unwrap_or(fields.offset), fields.key(error.key), error.message);
         }
-        outputs.push(Output {
-            address: address.value.to_owned(),
-            body: fields.text("body").map(|text| text.value.to_owned()),
-        });
+        outputs.push(output);
     }
     outputs
 }
@@ -277,8 +279,5 @@ fn without_effect(head: &Fields<'_>, wire: Wire, report: &mut Report) {
     }
     if wire == Wire::Mqtt && head.has("tcp") {
         head.warning("tcp", "has no effect; it is for Modbus TCP and HTTP (rtype 0 and 1)", report);
-    }
-    if wire == Wire::Mqtt && head.has("upd_delay") {
-        head.warning("upd_delay", "has no effect; MQTT values come when they are published", report);
     }
 }

@@ -54,9 +54,9 @@ fn a_modbus_file_with_every_key() {
     assert_eq!(definition.unavailable, [-32768.0]);
     assert_eq!(definition.inputs.iter().map(|input| input.count).collect::<Vec<_>>(), [4, 20]);
     assert!(matches!(&definition.inputs[1].source, Source::Modbus(field) if field.address == 201 && field.count == 2));
-    assert_eq!(definition.outputs[0].address, "POST /set?on=${temperature}");
+    assert_eq!(definition.outputs[0].address, "#30#http://localhost/cnf?cmd=x&v=${temperature}");
     assert_eq!(definition.outputs[0].body.as_deref(), Some("{\"id\": ${id}}"));
-    assert_eq!(definition.resets[0].address, "/off");
+    assert_eq!(definition.resets[0].address, "http://192.168.0.9/off");
     assert_eq!(definition.resets[0].body, None);
     let names: Vec<&str> = definition.variables.iter().map(|variable| variable.name.as_str()).collect();
     assert_eq!(names.len(), 12);
@@ -137,6 +137,7 @@ fn an_http_file() {
     assert_eq!(document(&definition, "version").shape, Shape::Dotted { number: Number::Int64, parts: 4 });
     assert_eq!(document(&definition, "mode").shape, Shape::Text);
     assert_eq!(definition.inputs[0].count, 8);
+    assert_eq!(definition.outputs[0].address, "POST /set?on=${if power_w > 0`1`0}");
 }
 
 #[test]

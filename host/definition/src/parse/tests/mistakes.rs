@@ -338,7 +338,7 @@ f:2:73: inputs[3].bits: unknown key; known here are address, count, query
     assert_eq!(
         told("\"outputs\": [{}, {\"address\": \" \"}, {\"address\": 1, \"body\": {}}]"),
         "f:2:13: outputs[0].address: address is missing; it says where the request goes: /path, or POST http://…
-f:2:29: outputs[1].address: is empty; it says where the request goes: /path, or POST http://…
+f:2:31: outputs[1].address: expected a path that begins with /, or a URL that begins with http://
 f:2:47: outputs[2].address: must be a text, is 1
 f:2:58: outputs[2].body: must be a text, is an object
 "
@@ -350,6 +350,22 @@ f:2:58: outputs[2].body: must be a text, is an object
     );
     assert!(told(&many("resets")).contains("resets: must be a list of at most 32 objects"));
     assert!(told(&many("inputs")).contains("inputs: must be a list of at most 32 objects"));
+}
+
+#[test]
+fn texts_of_outputs_are_checked_where_they_stand() {
+    let told = |rtype: u8, output: &str| {
+        errors(&format!("{{\"rtype\": {rtype}, \"dev_type\": \"d\", \"outputs\": [\n{output}]}}"))
+    };
+    assert_eq!(told(1, "{\"address\": \"/a?b=${power_w}\", \"body\": \"x\"}"), "");
+    let bad = told(1, "{\"address\": \"/a?b=${1 +* 2}\"}");
+    assert!(bad.starts_with("f:2:24: outputs[0].address: "), "{bad}");
+    let bad = told(1, "{\"address\": \"/a\", \"body\": \"\\\"${power_w\"}");
+    assert!(bad.starts_with("f:2:") && bad.contains(": outputs[0].body: "), "{bad}");
+    let path = "a path needs a device that is read over HTTP; expected a whole URL, like http://localhost/cnf?…";
+    assert_eq!(told(0, "{\"address\": \"/a\"}"), format!("f:2:14: outputs[0].address: {path}\n"));
+    let message = "a topic gets a message; expected a body, or a URL as address";
+    assert_eq!(told(2, "{\"address\": \"a/b\"}"), format!("f:2:1: outputs[0].body: {message}\n"));
 }
 
 #[test]

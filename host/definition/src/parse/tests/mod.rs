@@ -30,7 +30,7 @@ fn good(text: &str) -> Definition {
 }
 
 /// A file with every key, by transport; each has to be read without a warning.
-const MODBUS: &str = r#"// A meter with everything that Modbus knows.
+const MODBUS: &str = r##"// A meter with everything that Modbus knows.
 {
   "$schema": "definition.schema.json",
   "dev_type": "test-meter.1",
@@ -61,10 +61,10 @@ const MODBUS: &str = r#"// A meter with everything that Modbus knows.
   "CM._set_price": { "expr": "12" },
   "count": { "fixed": "3" },
   "inputs": [{ "address": 200, "count": 4 }, { "address": 201, "count": 20 }],
-  "outputs": [{ "address": "POST /set?on=${temperature}", "body": "{\"id\": ${id}}" }],
-  "resets": [{ "address": "/off" }],
+  "outputs": [{ "address": "#30#http://localhost/cnf?cmd=x&v=${temperature}", "body": "{\"id\": ${id}}" }],
+  "resets": [{ "address": "http://192.168.0.9/off" }],
 }
-"#;
+"##;
 
 const HTTP: &str = r#"{
   "dev_type": "http_meter", "rtype": 1, "mtype": 2, "tcp": { "connect_timeout": 1000 },
@@ -74,6 +74,7 @@ const HTTP: &str = r#"{
   "version": { "address": "/status", "query": "version", "type": "int64", "length": 4 },
   "mode": { "address": "/status", "query": "mode", "type": "string" },
   "inputs": [{ "address": "/status", "query": "relays", "count": 8 }],
+  "outputs": [{ "address": "POST /set?on=${if power_w > 0`1`0}" }],
 }"#;
 
 const MQTT: &str = r#"{

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use ladekern_definition::{Definition, Tcp, Transport};
+use ladekern_definition::{Definition, Transport};
 
 use super::DefinitionFile;
 use super::http::HttpGuest;
+use super::modbus::{ModbusGuest, timed};
 use super::mqtt::MqttGuest;
 use super::readings::Readings;
-use crate::config::{DeviceConfig, EndpointConfig, EndpointUrl, Timing};
+use crate::config::{DeviceConfig, EndpointConfig, EndpointUrl};
 use crate::device::guest::{Artefact, Guest, Seat, StartError, Started, Traits, Wired, WiredSlot};
 use crate::device::installed::Wires;
 use crate::formulas::World;
@@ -111,13 +112,6 @@ pub fn binding<'a>(definition: &Definition, device: &'a DeviceConfig) -> Result<
     }
 }
 
-/// How the wire is to be used.
-fn timing(definition: &Definition) -> Timing {
-    let Tcp { connect_timeout, delay_after_connect } = definition.tcp;
-    let delay_after_connect = delay_after_connect.unwrap_or_default();
-    Timing { connect_timeout, delay_after_connect, ..Timing::default() }
-}
-
 impl Described {
     /// The endpoint; what `present` already holds for the same binding is taken over.
     fn wire(&self, device: &DeviceId, made_from: EndpointConfig, present: &Wired) -> Result<WiredSlot, StartError> {
@@ -144,8 +138,8 @@ impl Described {
                 Ok(Box::new(HttpGuest::new(readings, Arc::clone(http), http_body, self.parts.clock)))
             }
             (Transport::Mqtt, Endpoint::Mqtt(_)) => Ok(Box::new(MqttGuest::new(readings))),
-            (Transport::Modbus(_), Endpoint::Modbus(_)) => {
-                Err(broken("definitions of Modbus devices (rtype 0) are not in this version".into()))
+            (Transport::Modbus(reading), Endpoint::Modbus(modbus)) => {
+                Ok(Box::new(ModbusGuest::new(readings, reading.clone(), Arc::clone(modbus), self.parts.clock)))
             }
             (_, other) => Err(broken(format!("its address is one of {}", other.kind()))),
         }
@@ -176,8 +170,7 @@ impl Artefact for Described {
                 let sentences: Vec<String> = misfits.iter().map(ToString::to_string).collect();
                 StartError::Misconfigured(sentences.join("; "))
             })?;
-            let made_from = EndpointConfig { timing: timing(&self.file.definition), ..made_from.clone() };
-            let slot = self.wire(&seat.device.id, made_from, seat.wired)?;
+            let slot = self.wire(&seat.device.id, timed(&self.file.definition, made_from), seat.wired)?;
             let guest = self.guest(&seat, &slot.endpoint)?;
             let wired = Wired([(DeviceConfig::ADDRESS_SLOT.to_owned(), slot)].into());
             Ok(Started { guest, wired, config: "{}".into(), http_body: 0 })

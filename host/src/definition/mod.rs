@@ -5,6 +5,7 @@ pub mod device;
 mod documents;
 mod http;
 mod library;
+mod modbus;
 mod mqtt;
 mod readings;
 mod watch;

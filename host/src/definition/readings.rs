@@ -116,6 +116,14 @@ impl Readings {
         }
     }
 
+    /// The device says itself that it does not know the variable now.
+    pub fn set_unknown(&mut self, variable: usize) {
+        if let Some(known) = self.variables.get_mut(variable).filter(|known| !known.constant) {
+            known.held = None;
+            self.edited.variables.push(variable);
+        }
+    }
+
     /// The bits of an entry of `inputs` were read, as a number.
     ///
     /// # Errors
@@ -155,7 +163,12 @@ impl Readings {
         let mut outcome = Outcome::default();
         let Edited { variables, inputs } = std::mem::take(&mut self.edited);
         for variable in variables {
-            self.tell(variable, at, &mut outcome);
+            match self.variables.get(variable) {
+                Some(Variable { quantity: Some(quantity), held: None, .. }) => {
+                    outcome.readings.push((quantity.clone(), None));
+                }
+                _ => self.tell(variable, at, &mut outcome),
+            }
         }
         for input in inputs {
             self.tell_input(input, &mut outcome);

@@ -133,6 +133,13 @@ impl Tasmota {
 }
 
 fn mqtt_options(url: &str, topic: &str) -> anyhow::Result<MqttOptions> {
+    let mut mqtt = broker_options(url, &format!("DVES-{topic}"))?;
+    mqtt.set_last_will(LastWill::new(format!("tele/{topic}/LWT"), "Offline", QoS::AtLeastOnce, true));
+    Ok(mqtt)
+}
+
+/// A client of the broker at `mqtt://[user:password@]host:port`.
+pub(crate) fn broker_options(url: &str, name: &str) -> anyhow::Result<MqttOptions> {
     let wrong = || format!("broker {url:?}: expected mqtt://[user:password@]host:port");
     let rest = url.strip_prefix("mqtt://").or_else(|| url.strip_prefix("tcp://")).with_context(wrong)?;
     let rest = rest.trim_end_matches('/');
@@ -141,13 +148,12 @@ fn mqtt_options(url: &str, topic: &str) -> anyhow::Result<MqttOptions> {
     let port: u16 = port.parse().with_context(wrong)?;
     anyhow::ensure!(!host.is_empty(), wrong());
     // Two simulations may share a broker, so the process is part of the name.
-    let id = format!("DVES-{topic}-{}-{port}", std::process::id());
+    let id = format!("{name}-{}-{port}", std::process::id());
     let mut mqtt = MqttOptions::new(id, host, port);
     if let Some((user, password)) = login.and_then(|login| login.split_once(':')) {
         mqtt.set_credentials(user, password);
     }
     mqtt.set_keep_alive(Duration::from_secs(10));
-    mqtt.set_last_will(LastWill::new(format!("tele/{topic}/LWT"), "Offline", QoS::AtLeastOnce, true));
     Ok(mqtt)
 }
 

@@ -1,6 +1,6 @@
 //! From registers to a value.
 
-use crate::{ModbusField, Number, Shape, Value, WordOrder};
+use crate::{Definition, ModbusField, Number, Shape, Value, WordOrder};
 
 /// Registers that cannot hold what the field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +21,22 @@ pub enum DecodeError {
         /// What would be right.
         wanted: &'static str,
     },
+}
+
+/// Raw numbers of a definition that mean something else than themselves. Each may be written as the signed number or
+/// as the bits of the registers: `0x8000` and `-32768` mean the same int16.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Special<'a> {
+    /// `reserved`: 0.
+    pub reserved: &'a [f64],
+    /// `unavailable`: no value. Beats `reserved`.
+    pub unavailable: &'a [f64],
+}
+
+impl<'a> From<&'a Definition> for Special<'a> {
+    fn from(definition: &'a Definition) -> Self {
+        Self { reserved: &definition.reserved, unavailable: &definition.unavailable }
+    }
 }
 
 /// A number as it stands in the registers, before `resolution`.
@@ -44,10 +60,7 @@ impl Number {
 }
 
 /// The value of `words`, which begin at the field's first register. `None`: the device has no value, which it says
-/// with NaN, an infinity, or a text of nothing but padding; also a number that `resolution` makes infinite.
-///
-/// A raw number that is in `reserved` is 0. An entry of `reserved` may be written as the signed number or as the
-/// bits of the registers: `0x8000` and `-32768` mean the same int16.
+/// with NaN, an infinity, an `unavailable` number, or a text of nothing but padding; also a number that `resolution` makes infinite.
 ///
 /// Numbers are `f64`: integers beyond 2^53 (9 007 199 254 740 992) lose their last digits, some 16 remain. Use
 /// [`decode_text`] where every digit counts.
@@ -57,17 +70,22 @@ impl Number {
 ///
 /// # Errors
 /// See [`DecodeError`]; the parser lets no such field through.
-pub fn decode(field: &ModbusField, words: &[u16], reserved: &[f64]) -> Result<Option<Value>, DecodeError> {
+pub fn decode(field: &ModbusField, words: &[u16], special: Special<'_>) -> Result<Option<Value>, DecodeError> {
     match field.shape {
         Shape::Number { number, factor } => {
             let raw = raw(number, field.order, words)?;
-            let value = if is_reserved(raw, reserved) { Some(0.0) } else { scaled(raw.0.value(), factor) };
+            let value = match raw {
+                raw if is_among(raw, special.unavailable) => None,
+                raw if is_among(raw, special.reserved) => Some(0.0),
+                (raw, _) => scaled(raw.value(), factor),
+            };
             Ok(value.map(Value::Number))
         }
         Shape::Text => Ok(text(words).map(Value::Text)),
-        Shape::Dotted { number, parts } => {
-            dotted(bits(number, field.order, words)?, number, parts).map(|text| Some(Value::Text(text)))
-        }
+        Shape::Dotted { number, parts } => match raw(number, field.order, words)? {
+            raw if is_among(raw, special.unavailable) => Ok(None),
+            (_, bits) => dotted(bits, number, parts).map(|text| Some(Value::Text(text))),
+        },
     }
 }
 
@@ -75,18 +93,19 @@ pub fn decode(field: &ModbusField, words: &[u16], reserved: &[f64]) -> Result<Op
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_text(field: &ModbusField, words: &[u16], reserved: &[f64]) -> Result<Option<String>, DecodeError> {
+pub fn decode_text(field: &ModbusField, words: &[u16], special: Special<'_>) -> Result<Option<String>, DecodeError> {
     if let Shape::Number { number, factor } = field.shape
         && factor.to_bits() == 1.0f64.to_bits()
     {
         match raw(number, field.order, words)? {
-            raw if is_reserved(raw, reserved) => return Ok(Some("0".to_owned())),
+            raw if is_among(raw, special.unavailable) => return Ok(None),
+            raw if is_among(raw, special.reserved) => return Ok(Some("0".to_owned())),
             (Raw::Signed(value), _) => return Ok(Some(value.to_string())),
             (Raw::Unsigned(value), _) => return Ok(Some(value.to_string())),
             (Raw::Float(_), _) => {}
         }
     }
-    Ok(decode(field, words, reserved)?.map(|value| match value {
+    Ok(decode(field, words, special)?.map(|value| match value {
         Value::Number(number) => number.to_string(),
         Value::Text(text) => text,
     }))
@@ -143,13 +162,13 @@ fn raw(number: Number, order: WordOrder, words: &[u16]) -> Result<(Raw, u64), De
 
 /// The bits count beside the value: who writes `0xFFFF` means the registers, whatever the type makes of them. Of a
 /// float only where they are no number, else 1.0 would be 1065353216 too.
-fn is_reserved((raw, bits): (Raw, u64), reserved: &[f64]) -> bool {
+fn is_among((raw, bits): (Raw, u64), entries: &[f64]) -> bool {
     let value = raw.value();
     let is_pattern = |entry: &f64| match raw {
         Raw::Float(float) if float.is_finite() => false,
         _ => *entry == bits as f64,
     };
-    reserved.iter().any(|entry| *entry == value || is_pattern(entry))
+    entries.iter().any(|entry| *entry == value || is_pattern(entry))
 }
 
 /// The parts of an integer's bits with dots between them, the highest first.
@@ -189,12 +208,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NONE: Special<'static> = Special { reserved: &[], unavailable: &[] };
+
+    fn zeros(reserved: &[f64]) -> Special<'_> {
+        Special { reserved, unavailable: &[] }
+    }
+
     fn number(number: Number, factor: f64, order: WordOrder) -> ModbusField {
         ModbusField { address: 0, count: number.registers(), shape: Shape::Number { number, factor }, order }
     }
 
     fn plain(words: &[u16], of: Number) -> Option<f64> {
-        match decode(&number(of, 1.0, WordOrder::HighFirst), words, &[]).unwrap() {
+        match decode(&number(of, 1.0, WordOrder::HighFirst), words, NONE).unwrap() {
             Some(Value::Number(value)) => Some(value),
             None => None,
             Some(Value::Text(text)) => panic!("{text}"),
@@ -218,7 +243,7 @@ mod tests {
     #[test]
     fn the_low_word_may_come_first() {
         let low = |of| number(of, 1.0, WordOrder::LowFirst);
-        let decoded = |of, words: &[u16]| decode(&low(of), words, &[]).unwrap();
+        let decoded = |of, words: &[u16]| decode(&low(of), words, NONE).unwrap();
         assert_eq!(decoded(Number::Uint32, &[2, 1]), Some(Value::Number(65_538.0)));
         assert_eq!(decoded(Number::Int64, &[0xfffe, 0xffff, 0xffff, 0xffff]), Some(Value::Number(-2.0)));
         assert_eq!(decoded(Number::Float, &[0x0000, 0x3f80]), Some(Value::Number(1.0)));
@@ -230,12 +255,12 @@ mod tests {
             assert_eq!(plain(&words, Number::Float), None, "{words:x?}");
         }
         let huge = number(Number::Float, 1e300, WordOrder::HighFirst);
-        assert_eq!(decode(&huge, &[0x7f7f, 0xffff], &[]).unwrap(), None, "finite, and infinite with its resolution");
+        assert_eq!(decode(&huge, &[0x7f7f, 0xffff], NONE).unwrap(), None, "finite, and infinite with its resolution");
     }
 
     #[test]
     fn a_factor_gives_what_a_person_would_write() {
-        let scaled = |raw, factor| decode(&number(Number::Int16, factor, WordOrder::HighFirst), &[raw], &[]).unwrap();
+        let scaled = |raw, factor| decode(&number(Number::Int16, factor, WordOrder::HighFirst), &[raw], NONE).unwrap();
         assert_eq!(scaled(3, 0.1), Some(Value::Number(0.3)));
         assert_eq!(scaled(3, -0.001), Some(Value::Number(-0.003)));
         assert_eq!(scaled(3, 1000.0), Some(Value::Number(3000.0)));
@@ -248,7 +273,7 @@ mod tests {
     #[test]
     fn reserved_values_are_0_as_numbers_and_as_bits() {
         let is_zero = |of, words: &[u16], reserved: f64| {
-            decode(&number(of, 2.0, WordOrder::HighFirst), words, &[77.0, reserved]).unwrap()
+            decode(&number(of, 2.0, WordOrder::HighFirst), words, zeros(&[77.0, reserved])).unwrap()
                 == Some(Value::Number(0.0))
         };
         assert!(is_zero(Number::Int16, &[0x8000], -32_768.0));
@@ -261,13 +286,28 @@ mod tests {
     }
 
     #[test]
+    fn unavailable_values_are_missing() {
+        let special = Special { reserved: &[-1.0], unavailable: &[-1.0, f64::from(0x8000)] };
+        let decoded = |of, words: &[u16]| decode(&number(of, 0.1, WordOrder::HighFirst), words, special).unwrap();
+        assert_eq!(decoded(Number::Int16, &[0x8000]), None);
+        assert_eq!(decoded(Number::Int16, &[0xffff]), None, "not 0: who says both does not know");
+        assert_eq!(decoded(Number::Uint16, &[0x8000]), None);
+        assert_eq!(decoded(Number::Int16, &[10]), Some(Value::Number(1.0)));
+        let serial = number(Number::Uint16, 1.0, WordOrder::HighFirst);
+        assert_eq!(decode_text(&serial, &[0x8000], special), Ok(None));
+        let version = Shape::Dotted { number: Number::Int16, parts: 2 };
+        let version = ModbusField { address: 0, count: 1, shape: version, order: WordOrder::HighFirst };
+        assert_eq!(decode(&version, &[0x8000], special), Ok(None));
+    }
+
+    #[test]
     fn texts_lose_their_padding() {
         let shown = |bytes: &[u8]| {
             let word = |pair: &[u8]| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
             let words: Vec<u16> = bytes.chunks(2).map(word).collect();
             let count = words.len() as u16;
             let field = ModbusField { address: 0, count, shape: Shape::Text, order: WordOrder::LowFirst };
-            match decode(&field, &words, &[0.0]).unwrap() {
+            match decode(&field, &words, zeros(&[0.0])).unwrap() {
                 Some(Value::Text(text)) => Some(text),
                 None => None,
                 Some(Value::Number(number)) => panic!("{number}"),
@@ -288,7 +328,7 @@ mod tests {
     fn versions_have_dots() {
         let shown = |of: Number, parts, order, words: &[u16]| {
             let field = ModbusField { address: 0, count: 0, shape: Shape::Dotted { number: of, parts }, order };
-            decode(&field, words, &[]).map_err(|error| error.to_string())
+            decode(&field, words, NONE).map_err(|error| error.to_string())
         };
         let text = |text: &str| Ok(Some(Value::Text(text.to_owned())));
         use WordOrder::{HighFirst, LowFirst};
@@ -309,21 +349,21 @@ mod tests {
     #[test]
     fn serial_numbers_keep_every_digit() {
         let field = number(Number::Uint64, 1.0, WordOrder::HighFirst);
-        assert_eq!(decode_text(&field, &[0xffff; 4], &[]).unwrap().as_deref(), Some("18446744073709551615"));
+        assert_eq!(decode_text(&field, &[0xffff; 4], NONE).unwrap().as_deref(), Some("18446744073709551615"));
         let signed = number(Number::Int32, 1.0, WordOrder::HighFirst);
-        assert_eq!(decode_text(&signed, &[0xffff; 2], &[]).unwrap().as_deref(), Some("-1"));
-        assert_eq!(decode_text(&signed, &[0xffff; 2], &[-1.0]).unwrap().as_deref(), Some("0"));
+        assert_eq!(decode_text(&signed, &[0xffff; 2], NONE).unwrap().as_deref(), Some("-1"));
+        assert_eq!(decode_text(&signed, &[0xffff; 2], zeros(&[-1.0])).unwrap().as_deref(), Some("0"));
         let scaled = number(Number::Uint16, 0.01, WordOrder::HighFirst);
-        assert_eq!(decode_text(&scaled, &[213], &[]).unwrap().as_deref(), Some("2.13"));
+        assert_eq!(decode_text(&scaled, &[213], NONE).unwrap().as_deref(), Some("2.13"));
         let float = number(Number::Float, 1.0, WordOrder::HighFirst);
-        assert_eq!(decode_text(&float, &[0x4000, 0], &[]).unwrap().as_deref(), Some("2"));
+        assert_eq!(decode_text(&float, &[0x4000, 0], NONE).unwrap().as_deref(), Some("2"));
     }
 
     #[test]
     fn another_number_of_registers_is_said() {
         let field = number(Number::Int32, 1.0, WordOrder::HighFirst);
         for words in [&[][..], &[1], &[1, 2, 3]] {
-            assert_eq!(decode(&field, words, &[]), Err(DecodeError::Length { wanted: 2, found: words.len() }));
+            assert_eq!(decode(&field, words, NONE), Err(DecodeError::Length { wanted: 2, found: words.len() }));
         }
     }
 
@@ -372,8 +412,8 @@ mod tests {
             let value = least + (seed % ((most - least + 1) as u128)) as i128;
             let words = encode(value, of, order);
             let field = number(of, 1.0, order);
-            prop_assert_eq!(decode(&field, &words, &[]).unwrap(), Some(Value::Number(value as f64)));
-            prop_assert_eq!(decode_text(&field, &words, &[]).unwrap(), Some(value.to_string()));
+            prop_assert_eq!(decode(&field, &words, NONE).unwrap(), Some(Value::Number(value as f64)));
+            prop_assert_eq!(decode_text(&field, &words, NONE).unwrap(), Some(value.to_string()));
         }
 
         #[test]
@@ -382,11 +422,12 @@ mod tests {
             words in prop::collection::vec(any::<u16>(), 0..12),
             factor in prop::num::f64::ANY,
             reserved in prop::collection::vec(prop::num::f64::ANY, 0..3),
+            unavailable in prop::collection::vec(prop::num::f64::ANY, 0..3),
         ) {
             let shapes = [Shape::Number { number: of, factor }, Shape::Text, Shape::Dotted { number: of, parts: 4 }];
             for shape in shapes {
                 let field = ModbusField { address: 0, count: words.len() as u16, shape, order: WordOrder::HighFirst };
-                match decode(&field, &words, &reserved) {
+                match decode(&field, &words, Special { reserved: &reserved, unavailable: &unavailable }) {
                     Ok(Some(Value::Number(value))) => prop_assert!(value.is_finite()),
                     Ok(Some(Value::Text(text))) => prop_assert_eq!(text.trim(), &text),
                     Ok(None) | Err(_) => {}

@@ -4,6 +4,6 @@
 mod decode;
 mod plan;
 
-pub use decode::{DecodeError, decode, decode_text};
+pub use decode::{DecodeError, Special, decode, decode_text};
 pub(crate) use decode::{dotted, scaled};
 pub use plan::{Part, ReadPlan, Span};

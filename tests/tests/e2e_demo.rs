@@ -97,6 +97,24 @@ async fn the_example_of_a_home_runs_against_the_simulated_devices() {
 }
 
 #[tokio::test]
+async fn the_counters_that_no_driver_knows_can_be_reached() {
+    let _alone = ALONE.lock().await;
+    let broker = Mosquitto::start();
+    let sim = Daemon::start(["sim", "counters", "--avoid-busy", "--broker", &broker.url()]);
+    let inverter = sim.line_with("inverter  http://").await;
+    let address = inverter.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().parse().unwrap();
+    let status = http::get(address, "/status").await.unwrap().json();
+    assert_eq!(status["device"]["model"], json!("SUN-3K"));
+    let probe = Probe::connect(broker.port(), "counters/#").await;
+    probe.wait("counters/battery", |battery| battery["soc"].as_f64().is_some()).await;
+    probe.wait("counters/battery/temperature", |degrees| degrees.as_f64().is_some()).await;
+    sim.stop().await;
+    let wrong = Daemon::start(["sim", "home", "--http-port", "8020"]);
+    let (code, output) = wrong.ended(Duration::from_secs(60)).await;
+    assert!(code != Some(0) && output.contains("belong to `ladekern sim counters`"), "{output}");
+}
+
+#[tokio::test]
 async fn what_is_not_there_or_no_plugin_keeps_nothing_else_from_running() {
     let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@
 
 mod broker;
 mod contract;
+mod counters;
 mod decode_json;
 mod formulas;
 mod guest;
@@ -57,6 +58,7 @@ const GROUPS: &[Group] = &[
         names: &["http_dev_info_200_per_s", "http_dev_info_200_p99_ms"],
         run: || Box::pin(http::dev_info_of_200_devices()),
     },
+    Group { names: &["modbus_counters_late"], run: || Box::pin(counters::hundred_on_ten_buses()) },
     Group { names: &["plan_20_chargers_us"], run: || Box::pin(async { plan::twenty_chargers() }) },
     Group { names: &["formulas_1000_us"], run: || Box::pin(async { formulas::thousand() }) },
     Group { names: &["spin_neighbour_delay_ms"], run: || Box::pin(spin::neighbour_delay()) },

@@ -3,11 +3,13 @@
 
 mod shape;
 
+use std::collections::BTreeMap;
+
 use crate::config::{BrokerRef, DeviceConfig, EndpointUrl, HTTP_INPUT, PhaseMap};
 use crate::formulas;
 use crate::load::{ChargerPlan, Reason};
 use crate::session::Session;
-use crate::site::{Connector, DeviceKind, DeviceStatus, Health, Info, Moment, quantities};
+use crate::site::{Connector, DeviceKind, DeviceStatus, Info, Moment, quantities};
 
 use super::number::Number;
 
@@ -38,7 +40,7 @@ pub struct DeviceObject<'a> {
 }
 
 /// `evse_ajax`, `meter_ajax` for what is fed; else the original's name where clients look for it, `evse_powerbrain`;
-/// else the plugin's id with underscores, `evse_go_e`.
+/// else the plugin's id or the definition's type with underscores, `evse_go_e`.
 #[must_use]
 pub fn dev_type(device: &DeviceConfig) -> String {
     dev_type_of(device.id.kind(), &device.device_type)
@@ -54,9 +56,13 @@ pub(super) fn dev_type_of(kind: DeviceKind, device_type: &str) -> String {
         HTTP_INPUT => "ajax".to_owned(),
         // Some clients handle only wallboxes of this type (cfos-interfaces.md 7.1, COBOT).
         "cfos-power-brain" => "powerbrain".to_owned(),
-        plugin => plugin.replace('-', "_"),
+        driver => driver.replace('-', "_"),
     };
-    format!("{prefix}_{name}")
+    // Definitions for the original bring the prefix along.
+    match name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_')) {
+        true => name,
+        false => format!("{prefix}_{name}"),
+    }
 }
 
 impl DeviceObject<'_> {
@@ -235,12 +241,35 @@ impl DeviceObject<'_> {
         self.device.endpoints.values().next().map(|endpoint| endpoint.url.to_string()).unwrap_or_default()
     }
 
+    /// What the device itself says beside its quantities, and its definition wants people to see.
+    fn user_info(&self) -> BTreeMap<&str, UserValue<'_>> {
+        let Some(status) = self.status else { return BTreeMap::new() };
+        let shown = status.info.shown.iter().filter_map(|name| {
+            let quantity = format!("{}{}", quantities::VARIABLE, name.to_lowercase());
+            let number = status.values.get(&quantity).map(|measured| UserValue::Number(Number(measured.value)));
+            let text = || status.values.text(&quantity).map(|text| UserValue::Text(&text.value));
+            Some((name.as_str(), number.or_else(text)?))
+        });
+        shown.collect()
+    }
+
     fn text_of_health(&self) -> String {
-        match self.status.map(|status| &status.health) {
-            None | Some(Health::Running) => String::new(),
-            Some(health) => health.describe(),
+        match self.status {
+            None => String::new(),
+            // Its driver runs, and nothing it says can be used.
+            Some(status) if status.health.is_running() && self.com_err() => status.last_error.clone(),
+            Some(status) if status.health.is_running() => String::new(),
+            Some(status) => status.health.describe(),
         }
     }
+}
+
+/// A value of `user_info`.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum UserValue<'a> {
+    Number(Number),
+    Text(&'a str),
 }
 
 fn bits(map: PhaseMap, used: [bool; 3]) -> u8 {

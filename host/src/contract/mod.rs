@@ -19,13 +19,15 @@ mod variables;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ladekern_definition::{Definition, Kind};
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use crate::config::{Config, DeviceConfig, LoadMode};
 use crate::control::PlanView;
+use crate::definition::Library;
 use crate::session::SessionView;
-use crate::site::{DeviceId, DeviceStatus, Snapshot};
+use crate::site::{DeviceId, DeviceKind, DeviceStatus, Snapshot};
 
 pub use device::{DeviceObject, dev_type};
 pub use machine::Machine;
@@ -112,12 +114,23 @@ impl Serialize for Devices<'_> {
     }
 }
 
-/// The answer to `get_dev_types`: the label of every type a device of this site has, and of the built-in ones.
+/// The answer to `get_dev_types`: the label of every type a device of this site has, of the built-in ones and of what
+/// definitions describe.
 #[must_use]
-pub fn dev_types(config: &Config) -> BTreeMap<String, String> {
+pub fn dev_types(config: &Config, definitions: &Library) -> BTreeMap<String, String> {
     let built_in = [("evse_ajax", "HTTP input"), ("meter_ajax", "HTTP input")];
     let mut types: BTreeMap<String, String> =
         built_in.into_iter().map(|(name, label)| (name.to_owned(), label.to_owned())).collect();
+    for file in definitions.all() {
+        let Definition { dev_type, name, kind, .. } = &file.definition;
+        let kind = match kind {
+            Kind::Other => "",
+            Kind::Meter => " (meter)",
+            Kind::Inverter => " (inverter)",
+            Kind::Battery => " (battery)",
+        };
+        types.insert(device::dev_type_of(DeviceKind::Meter, dev_type), format!("{name}{kind}"));
+    }
     for device in &config.devices {
         types.entry(dev_type(device)).or_insert_with(|| device.device_type.clone());
     }

@@ -332,9 +332,12 @@ fn the_model_has_five_parts() {
 #[test]
 fn every_type_of_the_site_has_a_label() {
     let view = view(BOTH, &[]);
-    assert_eq!(dev_types(&view.config).into_keys().collect::<Vec<_>>(), ["evse_ajax", "meter_ajax"]);
+    assert_eq!(
+        dev_types(&view.config, &Library::default()).into_keys().collect::<Vec<_>>(),
+        ["evse_ajax", "meter_ajax"]
+    );
     let other = config::parse("f", "[[device]]\nid = \"E1\"\ntype = \"cfos-power-brain\"", &[]).unwrap();
-    assert_eq!(dev_types(&other)["evse_powerbrain"], "cfos-power-brain");
+    assert_eq!(dev_types(&other, &Library::default())["evse_powerbrain"], "cfos-power-brain");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::device::guest::{Artefact, Guest, Seat, StartError, Started, Traits, W
 use crate::device::installed::Wires;
 use crate::formulas::World;
 use crate::runtime::Limits;
-use crate::site::{Clock, DeviceId, DeviceKind};
+use crate::site::{Clock, DeviceId, DeviceKind, Role};
 use crate::transport::{BoxFuture, Endpoint};
 
 /// What every device of a definition gets from the host.
@@ -131,7 +131,8 @@ impl Described {
         let definition = Arc::new(self.file.definition.clone());
         let broken = |reason: String| StartError::Misconfigured(format!("{}: {reason}", self.file.path.display()));
         let readings = Readings::new(definition).map_err(|circle| broken(circle.to_string()))?;
-        let readings = readings.within(self.parts.world.clone(), seat.device.id.clone());
+        let battery = matches!(seat.device.role, Role::StorageHome | Role::StorageAll);
+        let readings = readings.within(self.parts.world.clone(), seat.device.id.clone()).turned(battery);
         let http_body = seat.device.limits.http_body.unwrap_or(Limits::default().http_body);
         match (&self.file.definition.transport, endpoint) {
             (Transport::Http, Endpoint::Http(http)) => {
@@ -161,7 +162,7 @@ impl Artefact for Described {
     }
 
     fn traits(&self) -> Traits {
-        Traits { poll: self.file.definition.update, tolerant: true, ..Traits::default() }
+        Traits { poll: self.file.definition.update, described: true, ..Traits::default() }
     }
 
     fn start<'a>(&'a self, seat: Seat<'a>) -> BoxFuture<'a, Result<Started, StartError>> {

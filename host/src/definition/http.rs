@@ -116,3 +116,93 @@ impl Guest for HttpGuest {
         Box::pin(self.read())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::transport::HttpResponse;
+
+    /// Answers what the path names: a status, `text` with a text, `json` with JSON, `away` not at all.
+    #[derive(Default)]
+    struct Device(Mutex<Vec<String>>);
+
+    impl Http for Device {
+        fn send(&self, request: HttpRequest, most: u64) -> BoxFuture<'_, Result<HttpResponse, HttpError>> {
+            assert!(request.body.is_empty() && most == 1_000);
+            self.0.lock().unwrap().push(format!("{:?} {}", request.method, request.path));
+            let answer = |status, body: &str| Ok(HttpResponse { status, headers: Vec::new(), body: body.into() });
+            let answer = match request.path.as_str() {
+                "/json" => answer(200, r#"{"p": 5, "name": "x", "sn": "S1"}"#),
+                "/text" => answer(200, "power=7 W"),
+                "/away" => Err(HttpError::Timeout),
+                "/denied" => Err(HttpError::Denied("outside".into())),
+                "/large" => Err(HttpError::Limit("too much".into())),
+                _ => answer(404, ""),
+            };
+            Box::pin(std::future::ready(answer))
+        }
+    }
+
+    fn guest(variables: &str) -> (Arc<Device>, HttpGuest) {
+        let text = format!("{{rtype: 1, dev_type: 'acme', {variables}}}");
+        let parsed = ladekern_definition::parse("a.json", &text).unwrap_or_else(|findings| panic!("{findings:?}"));
+        let device = Arc::<Device>::default();
+        let readings = Readings::new(Arc::new(parsed.definition)).unwrap();
+        (Arc::clone(&device), HttpGuest::new(readings, device, 1_000, Clock::start()))
+    }
+
+    fn asked(device: &Device) -> Vec<String> {
+        std::mem::take(&mut device.0.lock().unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_address_is_asked_once_and_identity_only_until_it_is_known() {
+        let (device, mut guest) = guest(
+            "power_w: {address: '/json', type: 'float', query: 'p'}, serial: {address: 'POST /json', type: 'string', \
+             query: 'sn'}, again: {address: 'GET /json', type: 'float', query: 'p'}, \
+             soc: {address: '/text', type: 'float', regex: 'power=(\\\\d+)'}",
+        );
+        let outcome = guest.poll().await.unwrap();
+        assert_eq!(outcome.trouble, None);
+        assert_eq!(outcome.info.unwrap().serial.as_deref(), Some("S1"));
+        let values: Vec<f64> = outcome.readings.iter().filter_map(|(_, value)| *value).collect();
+        assert_eq!(
+            (values, asked(&device)),
+            (vec![5.0, 5.0, 7.0], vec!["Get /json".into(), "Post /json".into(), "Get /text".into()])
+        );
+        guest.poll().await.unwrap();
+        assert_eq!(asked(&device), ["Get /json", "Get /text"]);
+    }
+
+    #[tokio::test]
+    async fn what_fails_is_told_beside_what_came() {
+        let (device, mut guest) = guest(
+            "soc: {address: '/away', type: 'float'}, power_w: {address: '/json', type: 'float', query: 'p'}, \
+             other: {address: '/json', type: 'float', query: 'name'}, gone: {address: '/gone', type: 'float'}",
+        );
+        let outcome = guest.poll().await.unwrap();
+        assert_eq!(outcome.readings.len(), 1);
+        let trouble = outcome.trouble.unwrap();
+        for part in ["GET /away: no answer in time", "GET /json: other: ", "GET /gone: answered with status 404"] {
+            assert!(trouble.contains(part), "{part} in {trouble}");
+        }
+        assert_eq!(asked(&device).len(), 3, "one failure is no reason to go without the others");
+    }
+
+    #[tokio::test]
+    async fn what_brings_nothing_at_all_is_a_failure_of_its_kind() {
+        for (path, expected) in [
+            ("/away", "the device does not answer: GET /away: no answer in time"),
+            ("/gone", "the device answered nonsense: GET /gone: answered with status 404"),
+            ("/large", "(limits.http_body)"),
+            ("/denied", "wrong configuration: GET /denied: not allowed: outside"),
+            ("/text", "the device answered nonsense: GET /text: power_w: "),
+        ] {
+            let (_, mut guest) = guest(&format!("power_w: {{address: '{path}', type: 'float', query: 'p'}}"));
+            let said = guest.poll().await.unwrap_err().to_string();
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+}

@@ -22,6 +22,8 @@ pub struct Readings {
     /// The value of each entry of `inputs`, and the number of its first bit, counted from 1.
     inputs: Vec<(Option<Measured<u64>>, u32)>,
     told: Option<Info>,
+    /// The board's sign of power is the other one.
+    turned: bool,
     /// What formulas see beside the device itself.
     site: Option<(World, DeviceId)>,
     /// What the entries since the last outcome change.
@@ -81,13 +83,30 @@ impl Readings {
             inputs.push((None, first));
             first += u32::from(input.count);
         }
-        Ok(Self { definition, variables, order, names, inputs, told: None, site: None, edited: Edited::default() })
+        Ok(Self {
+            definition,
+            variables,
+            order,
+            names,
+            inputs,
+            told: None,
+            turned: false,
+            site: None,
+            edited: Edited::default(),
+        })
     }
 
     /// Formulas see the site as well, `own` being the device.
     #[must_use]
     pub fn within(self, world: World, own: DeviceId) -> Self {
         Self { site: Some((world, own)), ..self }
+    }
+
+    /// The device is a battery: in definitions its charging is positive, on the board its discharging is
+    /// (`docs/quantities.md`). Only the board's power is turned: formulas see it as the definition gives it.
+    #[must_use]
+    pub fn turned(self, turned: bool) -> Self {
+        Self { turned, ..self }
     }
 
     /// What it is about.
@@ -228,11 +247,15 @@ impl Readings {
         else {
             return;
         };
+        let turned = |number: f64| match self.turned && quantity.as_str().starts_with("power.") {
+            true => -number,
+            false => number,
+        };
         match &held.value {
             Value::Number(number) if *constant || held.at == now => {
-                outcome.readings.push((quantity.clone(), Some(*number)));
+                outcome.readings.push((quantity.clone(), Some(turned(*number))));
             }
-            Value::Number(number) => outcome.aged.push((quantity.clone(), Some(*number), held.at)),
+            Value::Number(number) => outcome.aged.push((quantity.clone(), Some(turned(*number)), held.at)),
             Value::Text(text) => outcome.texts.push((quantity.to_string(), text.clone())),
         }
     }

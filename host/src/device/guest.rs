@@ -43,8 +43,9 @@ pub struct Traits {
     pub min_write_interval: Duration,
     /// How often it is polled unless the binding says so.
     pub poll: Option<Duration>,
-    /// When the device answers nonsense, what it said before is used until it is too old.
-    pub tolerant: bool,
+    /// Made of a definition: when the device answers nonsense, what it said before is used until it is too old; and the
+    /// role of the device says how its power is to be read.
+    pub described: bool,
 }
 
 /// Where an instance is placed.

@@ -119,7 +119,7 @@ impl Artefact for Installed {
             min_poll: min_poll.unwrap_or_default(),
             min_write_interval: min_write_interval.unwrap_or_default(),
             poll: None,
-            tolerant: false,
+            described: false,
         }
     }
 

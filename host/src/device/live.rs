@@ -14,8 +14,8 @@ use crate::transport::{
     Block, Endpoint, Http, HttpMethod, HttpRequest, HttpResponse, Inbox, Message, ModbusError, MqttError, Overflow, Qos,
 };
 
-/// Messages that wait for a device at most; of one topic only the newest waits.
-const INBOX: usize = 64;
+/// Messages that wait for a device at most; of one topic only the newest waits. More than a device has topics.
+const INBOX: usize = 256;
 
 /// Why an exchange with the device or its driver failed, by what the task does about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -343,8 +343,8 @@ impl Task {
 
     /// The device is known to run, and what it said last may still be used.
     fn tolerates(&self) -> bool {
-        let tolerant = self.live.as_ref().is_some_and(|live| live.artefact.traits().tolerant);
-        tolerant && self.health.is_running() && !self.draft.com_err(self.clock.now())
+        let described = self.live.as_ref().is_some_and(|live| live.artefact.traits().described);
+        described && self.health.is_running() && !self.draft.com_err(self.clock.now())
     }
 
     /// Something is missing in an exchange that succeeded.

@@ -51,7 +51,8 @@ struct Inner {
     versions: mqtt::Versions,
     broker_tls: Mutex<BTreeMap<(String, u16), BrokerTls>>,
     buses: Mutex<HashMap<Wire, BusEntry>>,
-    http: reqwest::Client,
+    /// By how long a connection may take, and the pause behind it.
+    http: Mutex<HashMap<(Option<Duration>, Duration), reqwest::Client>>,
 }
 
 struct Broker {
@@ -110,7 +111,7 @@ impl Transports {
             versions: mqtt::Versions::default(),
             broker_tls: Mutex::default(),
             buses: Mutex::default(),
-            http: new_client(),
+            http: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -132,7 +133,9 @@ impl Transports {
         let fail = |reason| TransportError { device: device.clone(), slot: shown.to_owned(), reason };
         match &cfg.url {
             EndpointUrl::Http(url) => {
-                HttpEndpoint::new(&self.inner.io, &self.inner.http, url, cfg, default_port, shown)
+                let pace = (cfg.timing.connect_timeout, cfg.timing.delay_after_connect);
+                let client = lock(&self.inner.http).entry(pace).or_insert_with(|| new_client(pace)).clone();
+                HttpEndpoint::new(&self.inner.io, client, url, cfg, default_port, shown)
                     .map(|http| Endpoint::Http(Arc::new(http)))
                     .map_err(fail)
             }

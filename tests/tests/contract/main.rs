@@ -9,6 +9,7 @@
 
 mod api;
 mod brokers;
+mod definitions;
 mod fields;
 mod modbus;
 mod mqtt;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use toml_edit::Table;
 
 use crate::config::{DeviceConfig, Edit, EndpointUrl, HTTP_INPUT, is_card_number};
+use crate::definition::Library;
 use crate::plugin::Plugin;
 use crate::site::{DeviceId, DeviceKind, Role};
 
@@ -29,6 +30,7 @@ pub(super) const NOT_HERE: &[(&str, &str)] = &[
 pub(super) struct Target<'a> {
     pub view: &'a SiteView,
     pub plugins: &'a [Arc<Plugin>],
+    pub definitions: &'a Library,
     pub id: &'a DeviceId,
     /// `None`: it is new.
     pub present: Option<&'a DeviceConfig>,
@@ -104,7 +106,13 @@ impl Target<'_> {
                 _ => Ok(device.device_type.clone()),
             };
         }
+        let files = match kind {
+            DeviceKind::Meter => self.definitions.all(),
+            // Definitions describe meters.
+            DeviceKind::Evse => Vec::new(),
+        };
         let types = [HTTP_INPUT].into_iter().chain(self.plugins.iter().map(|plugin| plugin.id()));
+        let types = types.chain(files.iter().map(|file| file.definition.dev_type.as_str()));
         let mut types: Vec<(String, &str)> = types.map(|name| (dev_type_of(kind, name), name)).collect();
         types.sort();
         let found = types.iter().find(|(dev_type, _)| given.and_then(Value::as_str) == Some(dev_type));
@@ -331,6 +339,10 @@ impl Target<'_> {
 
     /// A unit stands beside a named slot; the name is the plugin's.
     fn only_slot(&self, device_type: &str) -> Result<String, Refusal> {
+        if self.definitions.get(device_type).is_some() {
+            // A definition has one address, under whatever name.
+            return Ok("main".to_owned());
+        }
         let plugin = self.plugins.iter().find(|plugin| plugin.id() == device_type);
         let slots: Vec<&String> = plugin.map(|plugin| plugin.manifest().slots.keys().collect()).unwrap_or_default();
         match slots.as_slice() {

@@ -46,7 +46,8 @@ pub(super) fn edits(api: &Api, view: &SiteView, list: &Value) -> Result<Vec<Edit
     let plugins = api.devices.plugins();
     let present = view.config.devices.iter().find(|device| device.id == id);
     let shown = present.map(|device| full(view, device)).unwrap_or_default();
-    device_change::edits(&Target { view, plugins: &plugins, id: &id, present, shown: &shown }, wanted)
+    let definitions = api.devices.definitions();
+    device_change::edits(&Target { view, plugins: &plugins, definitions, id: &id, present, shown: &shown }, wanted)
 }
 
 /// The device as `get_devices` shows it.

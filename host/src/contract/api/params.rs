@@ -159,7 +159,7 @@ pub(super) fn get(api: &Api) -> Answer {
     let view = api.source.view();
     let mut params = serde_json::to_value(Params(&view)).unwrap_or_default();
     if let Value::Object(params) = &mut params {
-        let types = super::super::dev_types(&view.config);
+        let types = super::super::dev_types(&view.config, api.devices.definitions());
         let types: Map<String, Value> = types.into_iter().map(|(name, label)| (name, Value::String(label))).collect();
         params.insert("dev_meta".into(), Value::Object(types));
     }

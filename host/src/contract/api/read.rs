@@ -8,5 +8,5 @@ pub(super) fn dev_info(api: &Api) -> Answer {
 }
 
 pub(super) fn dev_types(api: &Api) -> Answer {
-    Answer::of(&types(&api.source.config.borrow()))
+    Answer::of(&types(&api.source.config.borrow(), api.devices.definitions()))
 }

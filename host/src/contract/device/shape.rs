@@ -56,7 +56,7 @@ impl DeviceObject<'_> {
             map.serialize_entry(name, &false)?;
         }
         map.serialize_entry("show_in_overview", &true)?;
-        map.serialize_entry("user_info", &serde_json::json!({}))
+        map.serialize_entry("user_info", &self.user_info())
     }
 
     fn evse<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {

@@ -163,6 +163,10 @@ fn other() -> SiteView {
         status.values.merge(outcome, NOW);
         status.commanded = Some(Measured { value: 8_000, at: NOW });
         status.info.model = Some("Maker,Box,1".into());
+        status.info.shown = ["Temp".to_owned()].into();
+        let mut own = Outcome::default();
+        own.push("var.temp", 21.5);
+        status.values.merge(own, NOW);
         (status.errors, status.last_error) = (3, "too late".into());
     });
     let overrides = Overrides { charging_off: true, rules_off: false, user_rules_off: true, max_ma: Some(9_000) };

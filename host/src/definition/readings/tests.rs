@@ -140,3 +140,10 @@ fn inputs_are_bits_counted_through_all_entries() {
         assert!(readings.set_input(0, &bad, Moment(3)).unwrap_err().contains("expected a whole number"));
     }
 }
+
+#[test]
+fn a_battery_that_charges_is_positive_in_its_file_and_negative_on_the_board() {
+    let mut readings = readings(&format!("{POWER}, twice: {{expr: 'power_w * 2'}}")).turned(true);
+    set(&mut readings, "power_w", 500.0, 1);
+    assert_eq!(shown(&readings.outcome(Moment(1))), ["power.total=-500", "var.twice=1000"]);
+}

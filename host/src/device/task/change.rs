@@ -94,7 +94,8 @@ impl Task {
             || old.config != new.config
             || old.limits != new.limits
             || old.wasi != new.wasi
-            || old.sha256 != new.sha256;
+            || old.sha256 != new.sha256
+            || (old.role != new.role && self.plugin.as_ref().is_some_and(|plugin| plugin.traits().described));
         let rearmed = old.failsafe != new.failsafe;
         if moved {
             // Nobody will talk to the device at the old address any more.

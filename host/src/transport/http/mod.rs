@@ -3,6 +3,8 @@
 
 mod target;
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -20,8 +22,9 @@ const MAX_REDIRECTS: usize = 5;
 const OWN_HEADERS: [&str; 8] =
     ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "expect"];
 
-/// The client behind all endpoints: it keeps idle connections by origin and reuses them.
-pub(super) fn new_client() -> reqwest::Client {
+/// The client behind all endpoints with one pace: it keeps idle connections by origin and reuses them. A connection may
+/// take so long, and the first request on it waits so long.
+pub(super) fn new_client((connect_timeout, delay): (Option<Duration>, Duration)) -> reqwest::Client {
     let policy = redirect::Policy::custom(|attempt| {
         let first = attempt.previous().first().map(Url::origin);
         if first.is_some_and(|origin| origin != attempt.url().origin()) {
@@ -33,9 +36,47 @@ pub(super) fn new_client() -> reqwest::Client {
         }
         attempt.follow()
     });
-    let builder = reqwest::Client::builder().no_proxy().redirect(policy).pool_idle_timeout(Duration::from_secs(60));
+    let mut builder = reqwest::Client::builder().no_proxy().redirect(policy).pool_idle_timeout(Duration::from_secs(60));
+    if !delay.is_zero() {
+        builder = builder.connector_layer(tower::layer::layer_fn(move |connect| Delayed { connect, delay }));
+    }
+    if let Some(timeout) = connect_timeout {
+        builder = builder.connect_timeout(timeout + delay);
+    }
     // Building fails only where a TLS back end does, and there is none.
     builder.build().unwrap_or_default()
+}
+
+/// A new connection is given out after a pause.
+#[derive(Clone)]
+struct Delayed<C> {
+    connect: C,
+    delay: Duration,
+}
+
+impl<C, R> tower::Service<R> for Delayed<C>
+where
+    C: tower::Service<R>,
+    C::Future: Send + 'static,
+    C::Response: Send,
+    C::Error: Send,
+{
+    type Response = C::Response;
+    type Error = C::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, C::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
+        self.connect.poll_ready(context)
+    }
+
+    fn call(&mut self, target: R) -> Self::Future {
+        let (connecting, delay) = (self.connect.call(target), self.delay);
+        Box::pin(async move {
+            let connection = connecting.await?;
+            tokio::time::sleep(delay).await;
+            Ok(connection)
+        })
+    }
 }
 
 /// Why a redirect was not followed.
@@ -59,7 +100,7 @@ impl HttpEndpoint {
     /// One sentence about a bad URL or an unreadable password file.
     pub(super) fn new(
         io: &Handle,
-        client: &reqwest::Client,
+        client: reqwest::Client,
         url: &str,
         cfg: &EndpointConfig,
         default_port: Option<u16>,
@@ -67,8 +108,11 @@ impl HttpEndpoint {
     ) -> Result<Self, String> {
         let base = parse_base(url, default_port)?;
         let login = read_login(cfg)?;
-        let (io, client, slot) = (io.clone(), client.clone(), slot.to_owned());
-        Ok(Self { io, client, base, login, timeout: cfg.request_timeout(), read_only: cfg.read_only, slot })
+        let (io, slot) = (io.clone(), slot.to_owned());
+        // Where connecting has a time of its own, it does not come out of the request's.
+        let timeout =
+            cfg.request_timeout() + cfg.timing.connect_timeout.unwrap_or_default() + cfg.timing.delay_after_connect;
+        Ok(Self { io, client, base, login, timeout, read_only: cfg.read_only, slot })
     }
 
     /// Checks everything that can be checked without a network.

@@ -18,7 +18,7 @@ pub(in crate::transport) struct MqttEndpoint {
 impl Mqtt for MqttEndpoint {
     fn subscribe(&self, filter: String, qos: Qos, inbox: Inbox) -> BoxFuture<'_, Result<(), MqttError>> {
         Box::pin(async move {
-            topic::check_relative(&filter).map_err(MqttError::Denied)?;
+            topic::check_relative(&self.prefix, &filter).map_err(MqttError::Denied)?;
             let filter = topic::join(&self.prefix, &filter);
             self.connection.subscribe(&filter, qos, &self.slot, &self.prefix, inbox).await
         })
@@ -30,7 +30,7 @@ impl Mqtt for MqttEndpoint {
                 let slot = &self.slot;
                 return Err(MqttError::Denied(format!("the endpoint `{slot}` is read-only; `{topic}` not published")));
             }
-            topic::check_relative(&topic).map_err(MqttError::Denied)?;
+            topic::check_relative(&self.prefix, &topic).map_err(MqttError::Denied)?;
             self.connection.publish(topic::join(&self.prefix, &topic), payload, qos, retain).await
         })
     }

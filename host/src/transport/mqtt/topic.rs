@@ -42,9 +42,10 @@ fn check_text(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a plugin may name this topic or filter: it must stay below its prefix.
-pub(crate) fn check_relative(topic: &str) -> Result<(), String> {
-    if topic.starts_with('/') {
+/// Whether a device may name this topic or filter: it must stay below its prefix. Without one, a topic that begins with
+/// a slash is a topic like any other.
+pub(crate) fn check_relative(prefix: &str, topic: &str) -> Result<(), String> {
+    if topic.starts_with('/') && !prefix.is_empty() {
         return Err(format!("`{topic}` begins with a slash; topics are relative to the endpoint's prefix"));
     }
     if topic.starts_with('$') {
@@ -142,8 +143,9 @@ mod tests {
         assert_eq!(strip("go-e/123", "go-e/1234/amp"), "go-e/1234/amp");
         assert_eq!(strip("", "a/b"), "a/b");
         for outside in ["/absolute", "$SYS/uptime", "$share/g/t"] {
-            assert!(check_relative(outside).is_err(), "{outside}");
+            assert!(check_relative("go-e", outside).is_err(), "{outside}");
         }
-        assert!(check_relative("a/b").is_ok());
+        assert!(check_relative("go-e", "a/b").is_ok() && check_relative("", "/absolute").is_ok());
+        assert!(check_relative("", "$SYS/uptime").is_err());
     }
 }

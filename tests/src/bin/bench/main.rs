@@ -14,6 +14,7 @@ mod broker;
 mod contract;
 mod counters;
 mod decode_json;
+mod definitions;
 mod formulas;
 mod guest;
 mod http;
@@ -52,6 +53,7 @@ const GROUPS: &[Group] = &[
     },
     Group { names: &["mqtt_api_p50_ms"], run: || Box::pin(contract::api_round_trip()) },
     Group { names: &["get_publish_1000_devices_core_pct"], run: || Box::pin(contract::thousand_devices()) },
+    Group { names: &["mqtt_counters_core_pct"], run: || Box::pin(definitions::mqtt_counters()) },
     Group { names: &["outbox_per_s"], run: || Box::pin(outbox::outbox_per_s()) },
     Group { names: &["rss_20_drivers_mb"], run: || Box::pin(site::rss_20_drivers()) },
     Group {

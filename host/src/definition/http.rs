@@ -52,7 +52,7 @@ impl HttpGuest {
             failure = failure.or(Some(failed));
         }
         match failure {
-            Some(failure) if !answered => Err(failure.into()),
+            Some(failure) if !answered => Err(with_text(&failure, troubles.join("; ")).into()),
             _ => {
                 let mut outcome = self.readings.outcome(self.clock.now());
                 outcome.trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
@@ -81,6 +81,17 @@ fn detail(error: &DriverError) -> &str {
         | DriverError::Config(text)
         | DriverError::Unsupported(text)
         | DriverError::Other(text) => text,
+    }
+}
+
+/// The same kind of failure.
+fn with_text(error: &DriverError, text: String) -> DriverError {
+    match error {
+        DriverError::Offline(_) => DriverError::Offline(text),
+        DriverError::Protocol(_) => DriverError::Protocol(text),
+        DriverError::Config(_) => DriverError::Config(text),
+        DriverError::Unsupported(_) => DriverError::Unsupported(text),
+        DriverError::Other(_) => DriverError::Other(text),
     }
 }
 

@@ -9,12 +9,13 @@
 
 mod transport_support;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ladekern::config::{EndpointConfig, EndpointUrl, Timing};
 use ladekern::site::Clock;
-use ladekern::transport::{ModbusError, Transports};
+use ladekern::transport::{Endpoint, Http, HttpMethod, HttpRequest, ModbusError, Transports};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use transport_support::{Act, Framing, Server, config, holding, modbus, own};
@@ -146,4 +147,63 @@ async fn the_bus_merges_no_more_than_a_device_takes_at_once() {
     let unit = modbus(&transports, &silent(&server, Framing::Tcp, four), 2);
     assert!(unit.read_many(vec![holding(0, 2), holding(2, 2), holding(4, 2)]).await.iter().all(Result::is_ok));
     assert_eq!(server.asked(), ["1r0+2", "1r2+2", "2r0+4", "2r4+2"]);
+}
+
+fn http(transports: &Transports, url: String, timing: Timing) -> Arc<dyn Http> {
+    let cfg = EndpointConfig { timing, ..config(EndpointUrl::Http(url)) };
+    match transports.endpoint(&"M1".parse().unwrap(), "", &cfg, None, None).unwrap() {
+        Endpoint::Http(http) => http,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn get() -> HttpRequest {
+    HttpRequest { method: HttpMethod::Get, path: "/".into(), headers: Vec::new(), body: Vec::new() }
+}
+
+#[tokio::test]
+async fn an_http_connection_that_does_not_come_is_given_up_in_time() {
+    // Whose queue of connections is full answers nothing.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(100 * MS, tokio::net::TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    let timing = Timing { connect_timeout: Some(150 * MS), ..Timing::default() };
+    let start = Instant::now();
+    let failed = http(&transports(), format!("http://{address}"), timing).send(get(), 100).await;
+    assert!(failed.is_err() && start.elapsed() < 900 * MS, "{failed:?} after {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn the_first_http_request_of_a_connection_waits_and_the_next_does_not() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let accepted = Instant::now();
+        let mut waits = Vec::new();
+        for _ in 0..2 {
+            let mut head = [0; 1024];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            waits.push(accepted.elapsed());
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx").await.unwrap();
+        }
+        waits
+    });
+    let timing = Timing { delay_after_connect: 300 * MS, ..Timing::default() };
+    let http = http(&transports(), url, timing);
+    let asked = Instant::now();
+    http.send(get(), 100).await.unwrap();
+    let first = asked.elapsed();
+    let asked = Instant::now();
+    http.send(get(), 100).await.unwrap();
+    let second = asked.elapsed();
+    let waits = served.await.unwrap();
+    assert!(waits[0] >= 290 * MS && first >= 300 * MS, "{waits:?}");
+    assert!(second < first, "the same connection: {first:?}, then {second:?}");
 }

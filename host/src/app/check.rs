@@ -134,4 +134,32 @@ mod tests {
         let said = found[2].to_string();
         assert!(said.starts_with(&format!("{file}:5: ")) && said.contains("pw cannot be read: "), "{said}");
     }
+
+    #[tokio::test]
+    async fn definitions_are_types_that_devices_may_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let definitions = folder.path().join("definitions");
+        std::fs::create_dir_all(&definitions).unwrap();
+        let meter = "{rtype: 2, dev_type: 'acme-meter', power_w: {address: 't', type: 'float'}}";
+        std::fs::write(definitions.join("a.json5"), meter).unwrap();
+        std::fs::write(definitions.join("b.json"), "{\"rtype\": 2,\n\"dev_type\": \"broken-meter\"").unwrap();
+        let device = |id: &str, device_type: &str, address: &str| {
+            format!("[[device]]\nid = \"{id}\"\ntype = \"{device_type}\"\naddress = \"{address}\"\n")
+        };
+        let text = [
+            device("M1", "acme-meter", "mqtt://h"),
+            device("M2", "acme-metre", "mqtt://h"),
+            device("M3", "acme-meter", "http://h"),
+            device("M4", "broken-meter", "mqtt://h"),
+        ];
+        let config = folder.path().join("ladekern.toml");
+        std::fs::write(&config, text.concat()).unwrap();
+        let report = check(&Options { config, ..Options::default() }).await.unwrap();
+        assert!(report.notes.iter().any(|note| note.starts_with("M1: ") && note.ends_with("a.json5")), "{report:?}");
+        let errors: Vec<&String> = report.errors.iter().collect();
+        let [broken, unknown, misfit] = errors.as_slice() else { panic!("{errors:#?}") };
+        assert!(broken.contains("b.json:2:"), "{broken}");
+        assert!(unknown.contains("device.M2.type") && unknown.contains("did you mean \"acme-meter\"?"), "{unknown}");
+        assert!(misfit.contains("device.M3.address") && misfit.contains("found http://h"), "{misfit}");
+    }
 }

@@ -178,3 +178,58 @@ impl Artefact for Described {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn definition(rtype: u8) -> Definition {
+        let address = if rtype == 0 { "1" } else { "'/t'" };
+        let text = format!("{{rtype: {rtype}, dev_type: 'acme', power_w: {{address: {address}, type: 'float'}}}}");
+        ladekern_definition::parse("a.json", &text).unwrap_or_else(|findings| panic!("{findings:?}")).definition
+    }
+
+    /// Every sentence about a device with these lines.
+    fn misfits(rtype: u8, id: &str, lines: &str) -> String {
+        let text = format!("[[device]]\nid = \"{id}\"\ntype = \"acme\"\n{lines}");
+        let config = config::parse("f", &text, &[]).unwrap();
+        let misfits = binding(&definition(rtype), &config.devices[0]).err().unwrap_or_default();
+        misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn the_kind_of_the_address_fits_the_definition() {
+        let fitting: [(u8, &[&str]); 3] = [
+            (0, &["tcp://h:502", "rtutcp://h", "rtu:///dev/ttyUSB0?baud=9600"]),
+            (1, &["http://h/base"]),
+            (2, &["mqtt", "mqtts5://u:p@h"]),
+        ];
+        for (rtype, _) in fitting {
+            for (other, urls) in fitting {
+                for url in urls {
+                    let said = misfits(rtype, "M1", &format!("address = \"{url}\""));
+                    let ok =
+                        if other == rtype { said.is_empty() } else { said.starts_with("address: \"acme\" expects ") };
+                    assert!(ok, "rtype {rtype} at {url}: {said}");
+                    assert!(!said.contains("u:p@"), "{said}");
+                }
+            }
+        }
+        let said = misfits(1, "M1", "endpoint.web = { url = \"tcp://h\" }");
+        assert!(said.starts_with("endpoint.web.url: ") && said.ends_with("found tcp://h"), "{said}");
+    }
+
+    #[test]
+    fn an_entry_that_cannot_work_is_told_all_of_it() {
+        assert!(
+            misfits(2, "M1", "").starts_with("address: is missing; \"acme\" expects \"mqtt\" or a broker's address")
+        );
+        let two = "endpoint.a = { url = \"mqtt\" }\nendpoint.b = { url = \"mqtt\" }";
+        assert!(misfits(2, "M1", two).starts_with("endpoint: a definition has one address, found several"));
+        let said = misfits(2, "E1", "address = \"mqtt\"\nwasi = true\nconfig = { a = 1 }");
+        for part in ["type: \"acme\" describes a meter", "wasi: only plugins", "config: only plugins"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+}

@@ -280,4 +280,7 @@ fn without_effect(head: &Fields<'_>, wire: Wire, report: &mut Report) {
     if wire == Wire::Mqtt && head.has("tcp") {
         head.warning("tcp", "has no effect; it is for Modbus TCP and HTTP (rtype 0 and 1)", report);
     }
+    if wire == Wire::Mqtt && head.has("upd_delay") {
+        head.warning("upd_delay", "has no effect; values of MQTT come when they are published", report);
+    }
 }

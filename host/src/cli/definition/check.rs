@@ -101,6 +101,7 @@ fn answer(files: &[(String, Told)]) -> Value {
                         "manufacturer": definition.manufacturer,
                         "kind": kind(definition.kind),
                         "transport": transport(&definition.transport),
+                        "ui_addr": definition.ui_addr,
                         "variables": variables,
                     })
                 });
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!(good["ok"], true);
         assert_eq!(
             good["definition"],
-            json!({ "dev_type": "d", "name": "d", "manufacturer": "", "kind": "battery", "transport": "mqtt", "variables": ["soc"] })
+            json!({ "dev_type": "d", "name": "d", "manufacturer": "", "kind": "battery", "transport": "mqtt", "ui_addr": null, "variables": ["soc"] })
         );
         assert_eq!((&bad["ok"], &bad["definition"]), (&json!(false), &Value::Null));
         assert_eq!(bad["errors"][1]["key"], "dev_typ");

@@ -420,6 +420,12 @@ fn what_has_no_effect_or_is_doubtful_is_warned_of() {
     ] {
         assert_eq!(told(list), said, "{list}");
     }
+    assert_eq!(
+        warnings("{\"rtype\": 2, \"dev_type\": \"d\",\n\"upd_delay\": 2000, \"tcp\": {}, \"v\": {\"fixed\": 1}}"),
+        "f:2:1: upd_delay: has no effect; values of MQTT come when they are published
+f:2:20: tcp: has no effect; it is for Modbus TCP and HTTP (rtype 0 and 1)
+"
+    );
     for list in [
         "\"current_l1\": {\"address\": \"/\", \"resolution\": 1000}",
         "\"current_l1\": {\"address\": \"/\", \"type\": \"int32\"}",

@@ -27,7 +27,7 @@ enum Place {
 /// What a document brought.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// Parts that were read.
+    /// Parts that were read, or of which the device says that it does not know them now.
     pub parts: usize,
     /// What is wrong with the others, in one sentence.
     pub trouble: Option<String>,
@@ -49,7 +49,8 @@ pub(super) fn pages(definition: &Definition) -> Vec<Page> {
     }
     let page = |(address, parts): (&Address, Vec<(Place, &DocumentField)>)| {
         let (places, fields): (Vec<Place>, Vec<&DocumentField>) = parts.into_iter().unzip();
-        Page { address: address.clone(), places, document: Document::new(&fields, &definition.reserved) }
+        let document = Document::new(&fields, &definition.reserved).unavailable(&definition.unavailable);
+        Page { address: address.clone(), places, document }
     };
     sorted.into_iter().map(page).collect()
 }
@@ -72,6 +73,8 @@ impl Page {
                     None
                 }
                 (Place::Input(input), Ok(value)) => readings.set_input(*input, &value, at).err(),
+                // The device answers, and says that it does not know: the value grows old, nothing is wrong.
+                (_, Err(error)) if error.is_missing() => None,
                 (_, Err(error)) => Some(error.to_string()),
             };
             match wrong {
@@ -96,5 +99,30 @@ impl Page {
             Taken { parts: 0, trouble: Some(trouble) } => Err(trouble),
             taken => Ok(taken),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_a_device_does_not_know_is_no_trouble() {
+        let text = "{rtype: 2, dev_type: 'acme', unavailable: [-32768], \
+             power_w: {address: 't', type: 'int16', query: 'p'}, soc: {address: 't', type: 'float', query: 's'}}";
+        let parsed = ladekern_definition::parse("a.json", text).unwrap_or_else(|findings| panic!("{findings:?}"));
+        let definition = Arc::new(parsed.definition);
+        let mut readings = Readings::new(definition.clone()).unwrap();
+        let page = pages(&definition).remove(0);
+        let mut take = |payload: &str| {
+            let taken = page.take(payload.as_bytes(), Moment(1), &mut readings);
+            (taken.map(|taken| (taken.parts, taken.trouble)), readings.outcome(Moment(1)).readings.len())
+        };
+        assert_eq!(take(r#"{"p":-32768,"s":"unavailable"}"#), (Ok((2, None)), 0));
+        assert_eq!(take(r#"{"p":null,"s":50}"#), (Ok((2, None)), 1));
+        let sentence = "power_w: p: there is no member \"p\" in the document".to_owned();
+        assert_eq!(take(r#"{"s":50}"#), (Ok((1, Some(sentence))), 1));
     }
 }

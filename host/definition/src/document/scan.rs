@@ -33,16 +33,19 @@ impl<'a> Scanner<'a> {
         Err(NotJson { at: self.at, expected })
     }
 
+    #[inline]
     pub fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
     /// What was read since.
+    #[inline]
     pub fn since(&self, start: usize) -> &'a [u8] {
         self.bytes.get(start..self.at).unwrap_or_default()
     }
 
     /// The next byte that is no blank, which stays there.
+    #[inline]
     pub fn next(&mut self) -> Option<u8> {
         loop {
             match self.peek() {
@@ -146,6 +149,9 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         let mut escapes = false;
         loop {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let special = |byte: &u8| *byte == b'"' || *byte == b'\\' || *byte < 0x20;
+            self.at += rest.iter().position(special).unwrap_or(rest.len());
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -155,7 +161,6 @@ impl<'a> Scanner<'a> {
                     escapes = true;
                     self.escape()?;
                 }
-                Some(0x20..) => self.at += 1,
                 Some(_) => return self.wrong("a control character to be written as an escape, like \\n"),
                 None => return self.wrong("the closing \" of a text"),
             }
@@ -204,11 +209,10 @@ impl<'a> Scanner<'a> {
     }
 
     fn digits(&mut self) -> Result<(), NotJson> {
-        let start = self.at;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        if start == self.at { self.wrong("a digit") } else { Ok(()) }
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+        self.at += digits;
+        if digits == 0 { self.wrong("a digit") } else { Ok(()) }
     }
 
     fn word(&mut self, word: &[u8]) -> Result<(), NotJson> {

@@ -24,4 +24,5 @@ pub mod session;
 pub mod site;
 pub mod store;
 pub mod transport;
+pub mod variables;
 pub mod web;

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 
 use crate::config::edit::{self, EditError};
-use crate::config::{self, Config, ConfigError, ConfigErrors, Edit, Override, SettingsError, Volatile};
+use crate::config::{
+    self, Config, ConfigError, ConfigErrors, Edit, Expr, Override, SettingsError, VariableConfig, Volatile,
+};
 
 /// In force until the process ends, never written.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Temporary {
     max_total_cur_prc: Option<u8>,
-    variables: BTreeMap<String, f64>,
+    variables: BTreeMap<String, Expr>,
 }
 
 /// The configuration, and how it differs from its file.
@@ -56,7 +58,13 @@ impl Keeper {
         if let Some(share) = self.temporary.max_total_cur_prc {
             config.load.max_total_cur_prc = share;
         }
-        config.variables.extend(self.temporary.variables.clone());
+        for (name, expr) in &self.temporary.variables {
+            match config.variables.get_mut(name) {
+                // It stays a trigger.
+                Some(variable) => variable.expr = expr.clone(),
+                None => _ = config.variables.insert(name.clone(), VariableConfig::of(expr.clone())),
+            }
+        }
         config
     }
 
@@ -79,6 +87,19 @@ impl Keeper {
     /// Makes changes, all or none.
     pub fn change(&mut self, edits: &[Edit], volatile: &[Volatile]) -> Result<(), SettingsError> {
         self.check_volatile(volatile).map_err(|error| SettingsError::Invalid(ConfigErrors(vec![error])))?;
+        let before = (self.text.clone(), self.config.clone(), self.temporary.clone());
+        self.make(edits, volatile)?;
+        // What the file says has been checked; with temporary formulas a cycle may come of it.
+        if !self.temporary.variables.is_empty()
+            && let Err(error) = config::check_order(&self.in_force())
+        {
+            (self.text, self.config, self.temporary) = before;
+            return Err(SettingsError::Invalid(ConfigErrors(vec![error])));
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, edits: &[Edit], volatile: &[Volatile]) -> Result<(), SettingsError> {
         if !edits.is_empty() {
             self.edit(edits)?;
         }
@@ -90,7 +111,7 @@ impl Keeper {
             match change {
                 Volatile::MaxTotalCurPrc(share) => self.temporary.max_total_cur_prc = Some(*share),
                 Volatile::Variable { name, value: Some(value) } => {
-                    self.temporary.variables.insert(name.clone(), *value);
+                    self.temporary.variables.insert(name.clone(), value.clone());
                 }
                 Volatile::Variable { name, value: None } => _ = self.temporary.variables.remove(name),
                 Volatile::ClearVariables => self.temporary.variables.clear(),
@@ -109,7 +130,7 @@ impl Keeper {
                 }
                 Volatile::Variable { name, value } => {
                     config::variable_name(name).map_err(|why| error("variables".into(), why))?;
-                    if value.is_some_and(|value| !value.is_finite()) {
+                    if matches!(value, Some(Expr::Number(value)) if !value.is_finite()) {
                         return Err(error(format!("variables.{name}"), "expected a number".into()));
                     }
                 }
@@ -244,7 +265,14 @@ mod tests {
     }
 
     fn variable(name: &str, value: f64) -> Volatile {
-        Volatile::Variable { name: name.into(), value: Some(value) }
+        Volatile::Variable { name: name.into(), value: Some(Expr::Number(value)) }
+    }
+
+    fn value(config: &Config, name: &str) -> Option<f64> {
+        match config.variables.get(name)?.expr {
+            Expr::Number(value) => Some(value),
+            Expr::Formula(_) => None,
+        }
     }
 
     #[track_caller]
@@ -333,7 +361,7 @@ mod tests {
         let check = |keeper: &Keeper, share: u8, x: f64, y: Option<f64>| {
             let config = keeper.in_force();
             assert_eq!(config.load.max_total_cur_prc, share);
-            assert_eq!((config.variables["x"], config.variables.get("y").copied()), (x, y));
+            assert_eq!((value(&config, "x"), value(&config, "y")), (Some(x), y));
         };
         check(&keeper, 50, 7.0, Some(8.0));
         assert_eq!(keeper.to_write(), None);
@@ -352,9 +380,21 @@ mod tests {
         check(&keeper, 90, 1.0, Some(3.0));
         keeper.change(&[], &[variable("x", 5.0), variable("z", 5.0)]).unwrap();
         keeper.change(&[], &[Volatile::Variable { name: "x".into(), value: None }]).unwrap();
-        assert_eq!((keeper.in_force().variables["x"], keeper.in_force().variables["z"]), (1.0, 5.0));
+        assert_eq!((value(&keeper.in_force(), "x"), value(&keeper.in_force(), "z")), (Some(1.0), Some(5.0)));
         keeper.change(&[], &[Volatile::ClearVariables]).unwrap();
         assert_eq!(keeper.in_force().variables.len(), 2);
+    }
+
+    #[test]
+    fn temporary_formulas_make_no_cycle() {
+        let mut keeper = keeper();
+        keeper.change(&[set("variables.y", "\"x + 1\"")], &[]).unwrap();
+        let formula = |text: &str| Volatile::Variable { name: "x".into(), value: Some(Expr::parse(text).unwrap()) };
+        invalid(&mut keeper, &[], &[formula("CM.Y * 2")], "variables.x: these formulas need one another");
+        keeper.change(&[], &[formula("2 * 3")]).unwrap();
+        // Neither by a lasting change beside a temporary one.
+        keeper.change(&[], &[formula("z")]).unwrap();
+        invalid(&mut keeper, &[set("variables.z", "\"y\"")], &[], "CM.x → CM.z → CM.y → CM.x");
     }
 
     #[test]
@@ -364,7 +404,7 @@ mod tests {
         let theirs = format!("# mine\n{}", HOME.replace("\"a\"", "\"b\""));
         assert_eq!(keeper.found(Ok(theirs.clone())), Found::Changed { lost: Vec::new() });
         let config = keeper.in_force();
-        assert_eq!((config.site.title.as_str(), config.devices[0].max_ma, config.variables["y"]), ("b", 8000, 2.0));
+        assert_eq!((config.site.title.as_str(), config.devices[0].max_ma, value(&config, "y")), ("b", 8000, Some(2.0)));
         let expected = theirs.replace("16000", "8000").replace("x = 1\n", "x = 1\ny = 2\n");
         assert_eq!(keeper.to_write(), Some((theirs, expected)));
     }

@@ -40,9 +40,10 @@ use crate::plugin::Registry;
 use crate::rules::{Assign, LiveRules, RuleFolder};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::session::{SessionParts, Sessions};
-use crate::site::{Board, Clock, VariableValues};
+use crate::site::{Board, Clock};
 use crate::store::{DriverState, Transactions, serial};
 use crate::transport::{BrokerStatus, BusStatus, EmbeddedBroker, Transports};
+use crate::variables::Variables;
 use crate::web::{self, Tls, TlsError, WebState};
 
 /// Exit code of a program whose configuration cannot be used (`EX_USAGE` of sysexits).
@@ -146,7 +147,11 @@ impl App {
         };
         let sessions = Sessions::start(session_parts);
         let restrictions = sessions.restrictions();
-        let assign = assign_to(&world);
+        let variables = Variables::new(world.clone());
+        let assign: Assign = Box::new({
+            let variables = variables.clone();
+            move |assigned| variables.assign(assigned)
+        });
         let rule_folder = RuleFolder::follow(rule_sets(&options.config)).await;
         let control = control::spawn(
             board.clone(),
@@ -155,9 +160,11 @@ impl App {
             config.clone(),
             restrictions,
             Box::new(LiveRules::new(world.clone(), sessions.view(), rule_folder.sets(), assign)),
+            world.clone(),
         );
         world.connect(control.plan(), sessions.view());
-        let source = SiteSource::new(board, config, control.plan(), sessions.view(), clock, serial);
+        variables.follow(control.plan());
+        let source = SiteSource::new(board, config, control.plan(), sessions.view(), clock, serial, world.variables());
         let register_parts =
             RegisterParts { source: source.clone(), sessions: sessions.clone(), commands, state: driver_state };
         let registers = Registers::start(register_parts);
@@ -171,6 +178,7 @@ impl App {
             transports: transports.clone(),
             changes: Arc::default(),
             registers: registers.clone(),
+            variables,
         };
         let web = Web::start(listener, WebState { api: api.clone(), tls });
         let contract = mqtt::spawn(api.clone());
@@ -315,16 +323,6 @@ async fn open_definitions(dirs: &[PathBuf]) -> anyhow::Result<Library> {
     let (library, events) = tokio::task::spawn_blocking(move || Library::open(&dirs)).await?;
     events.iter().for_each(definition::tell);
     Ok(library)
-}
-
-/// Shows formulas the variables that charging rules set.
-fn assign_to(world: &World) -> Assign {
-    let world = world.clone();
-    Box::new(move |assigned| {
-        let mut values = VariableValues::clone(&world.variables().borrow());
-        assigned.iter().for_each(|(name, value)| values.set(name, Some(*value)));
-        world.publish(Arc::new(values));
-    })
 }
 
 async fn start_broker(config: &Config) -> anyhow::Result<Option<EmbeddedBroker>> {

@@ -8,7 +8,7 @@ use crate::site::{DeviceId, DeviceKind, Role};
 
 use super::Timing;
 use super::parse::{broker_ref, enabled};
-use super::reader::{Context, Reader, boolean, json, number, owned, size, text};
+use super::reader::{Context, Reader, boolean, json, number, optional_formula, owned, size, text};
 use super::tree::{Data, Node, Place, shorten};
 use super::types::*;
 
@@ -56,6 +56,7 @@ pub(super) fn read(context: &Context<'_>, entries: &[(String, Node)], place: Pla
         phases: None,
         min_ma: 6_000,
         max_ma: 16_000,
+        max_ma_expr: None,
         priority: 1,
         failsafe: None,
         sha256: None,
@@ -88,6 +89,7 @@ fn kind_keys(table: &mut Reader<'_>, device: &mut DeviceConfig, nameless: bool) 
     device.phases = table.read("phases", phase_map);
     let min_ma = table.read("min_ma", number(LEAST_MA..=MOST_MA));
     let max_ma = table.read("max_ma", number(LEAST_MA..=MOST_MA));
+    device.max_ma_expr = table.read("max_ma_expr", optional_formula).flatten();
     let priority = table.read("priority", number(i64::from(i32::MIN)..=i64::from(i32::MAX)));
     device.failsafe = failsafe(table);
     device.label = table.read("label", owned).unwrap_or_default();
@@ -116,6 +118,7 @@ fn kind_keys(table: &mut Reader<'_>, device: &mut DeviceConfig, nameless: bool) 
                 "phases",
                 "min_ma",
                 "max_ma",
+                "max_ma_expr",
                 "priority",
                 "failsafe",
                 "label",

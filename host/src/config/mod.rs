@@ -17,6 +17,7 @@ mod timing;
 pub(crate) mod tree;
 mod types;
 mod url;
+mod variables;
 mod watch;
 
 use std::path::Path;
@@ -24,7 +25,7 @@ use std::path::Path;
 pub use error::{ConfigError, ConfigErrors};
 pub use parse::parse;
 pub use reader::formula;
-pub use services::{is_card_number, variable_name};
+pub use services::is_card_number;
 pub use settings::{Edit, Settings, SettingsError, Volatile};
 pub(crate) use settings::{Request, Requests, Writes};
 pub use timing::Timing;
@@ -32,6 +33,8 @@ pub use tree::{BadOverride, Override};
 pub use types::*;
 pub use url::BadUrl;
 pub(crate) use url::percent_decode;
+pub use variables::{Expr, Trigger, VariableConfig, variable_key, variable_name};
+pub(crate) use variables::{check_order, computed};
 pub use watch::{ConfigWatch, watch};
 
 /// Reads and checks the file, with `overrides` laid over it.

@@ -4,15 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ladekern_definition::Formula;
+use ladekern_definition::formula::{Name, Object};
+
 use crate::site::{DeviceId, DeviceKind};
 
 use super::device;
 use super::error::{ConfigError, ConfigErrors};
 use super::mqtt::mqtt;
 use super::reader::{Context, Reader, boolean, number, optional_formula, owned, text, three_phases};
-use super::services::{http, modbus_server, users, variables};
+use super::services::{http, modbus_server, users};
 use super::tree::{self, Data, Node, Override, Place};
 use super::types::*;
+use super::variables::{check_order, variables};
 
 /// Checks a text as if it were the file `file`, with `overrides` laid over it.
 ///
@@ -71,6 +75,7 @@ fn root_table(mut root: Reader<'_>) -> Config {
     let ids: Vec<&DeviceId> = devices.iter().map(|device| &device.item.id).collect();
     let modbus_server = modbus_server(root.table("modbus_server"), &ids);
     let users = users(&mut root, &ids);
+    let written = root.peek("variables").map(|node| node.place);
     let variables = variables(root.table("variables"));
     let context = root.context();
     root.finish();
@@ -89,6 +94,9 @@ fn root_table(mut root: Reader<'_>) -> Config {
         places: Places { file: context.file.to_owned(), devices: places },
     };
     default_circuit(&mut config, &devices, context);
+    if let Err(error) = check_order(&config) {
+        context.error(written.unwrap_or(Place::Line(1)), error.key, error.message);
+    }
     if !broker_given {
         default_broker(&devices, context);
     }
@@ -130,7 +138,7 @@ fn load(mut table: Reader<'_>) -> LoadConfig {
             Err(format!("expected 0 (stop charging), 1 (minimum current) or -1 (no limit), found {}", other.describe()))
         }
     });
-    let surplus_expr = table.read("surplus_expr", optional_formula).flatten();
+    let surplus_expr = table.read("surplus_expr", surplus_expr).flatten();
     table.finish();
     LoadConfig {
         surplus_expr,
@@ -139,6 +147,15 @@ fn load(mut table: Reader<'_>) -> LoadConfig {
         reserve_ma,
         max_total_cur_prc,
         disable_policy: disable_policy.unwrap_or_default(),
+    }
+}
+
+fn surplus_expr(node: &Node) -> Result<Option<Formula>, String> {
+    let formula = optional_formula(node)?;
+    let itself = |name: &Name| name.object == Object::Global && name.member.split('.').next() == Some("surplus");
+    match formula.as_ref().and_then(|formula| formula.names().iter().find(|name| itself(name))) {
+        Some(name) => Err(format!("{name} is what this formula computes; the surplus before is CM._org_surplus")),
+        None => Ok(formula),
     }
 }
 
@@ -254,13 +271,21 @@ fn circuit(
     }
     let parent = table.read("parent", owned);
     let limit_ma = table.read("limit_ma", three_phases);
+    let limit_ma_expr = table.read("limit_ma_expr", optional_formula).flatten();
     if table.peek("limit_ma").is_none() {
         table.error("limit_ma", "is missing; expected three numbers in mA for L1, L2, L3, like [35000, 35000, 35000]");
     }
     let meter = table.read("meter", |node| meter(text(node)?, devices));
     let failsafe_base_ma = table.read("failsafe_base_ma", three_phases);
     table.finish();
-    Some(CircuitConfig { id: id?, parent, limit_ma: limit_ma.unwrap_or_default(), meter, failsafe_base_ma })
+    Some(CircuitConfig {
+        id: id?,
+        parent,
+        limit_ma: limit_ma.unwrap_or_default(),
+        limit_ma_expr,
+        meter,
+        failsafe_base_ma,
+    })
 }
 
 fn meter(text: &str, devices: &[Written<'_, DeviceConfig>]) -> Result<DeviceId, String> {

@@ -1,6 +1,5 @@
-//! `[http]`, `[modbus_server]`, `[[user]]` and `[variables]`: what others reach us by, and who may charge.
+//! `[http]`, `[modbus_server]` and `[[user]]`: what others reach us by, and who may charge.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::site::{DeviceId, DeviceKind};
@@ -149,42 +148,6 @@ pub(super) fn card_number(node: &Node) -> Result<String, String> {
     let id = text(node)?;
     // The text is not repeated: messages end up in logs.
     if is_card_number(id) { Ok(id.to_owned()) } else { Err("expected 1 to 64 letters and digits in quotes".into()) }
-}
-
-/// Free names, each a number.
-pub(super) fn variables(table: Reader<'_>) -> BTreeMap<String, f64> {
-    let mut variables = BTreeMap::new();
-    for (name, node) in table.entries() {
-        match (variable_name(name), variable(node)) {
-            (Ok(()), Ok(value)) => _ = variables.insert(name.clone(), value),
-            (Err(why), _) | (_, Err(why)) => table.error(name, why),
-        }
-    }
-    variables
-}
-
-fn variable(node: &Node) -> Result<f64, String> {
-    match &node.data {
-        Data::Float(value) if value.is_finite() => Ok(*value),
-        #[expect(clippy::cast_precision_loss, reason = "variables are floating point")]
-        Data::Integer(value) => Ok(*value as f64),
-        other => Err(format!("expected a number, found {}", other.describe())),
-    }
-}
-
-/// Whether a Charging Manager variable may be called so.
-///
-/// # Errors
-/// The sentence why not.
-pub fn variable_name(name: &str) -> Result<(), String> {
-    let well = (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && !name.starts_with(|c: char| c.is_ascii_digit());
-    if well {
-        Ok(())
-    } else {
-        Err("a variable's name is 1 to 64 letters, digits and _, not beginning with a digit".into())
-    }
 }
 
 /// Whether a card number could be one; the number itself is not in the message.

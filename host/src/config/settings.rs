@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::ConfigErrors;
+use super::{ConfigErrors, Expr};
 
 /// One change of the file. Lists of tables are addressed by id, as in `--set`: `device.E1.max_ma`.
 #[derive(Clone)]
@@ -55,8 +55,8 @@ pub enum Volatile {
     Variable {
         /// Its name, a good one ([`super::variable_name`]).
         name: String,
-        /// Finite.
-        value: Option<f64>,
+        /// The number in it is finite.
+        value: Option<Expr>,
     },
     /// Takes back all variables beside those of the file.
     ClearVariables,

@@ -11,6 +11,8 @@ use ladekern_definition::Formula;
 use super::Timing;
 use crate::site::{DeviceId, Role};
 
+use super::VariableConfig;
+
 /// The whole file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -30,8 +32,9 @@ pub struct Config {
     pub modbus_server: ModbusServerConfig,
     /// `[[user]]`, each id once.
     pub users: Vec<UserConfig>,
-    /// `[variables]`: the Charging Manager variables by name. Temporary ones are laid over those of the file.
-    pub variables: BTreeMap<String, f64>,
+    /// `[variables]`: the Charging Manager variables and user variables, by name as written. Temporary ones are laid over
+    /// those of the file.
+    pub variables: BTreeMap<String, VariableConfig>,
     /// Where the entries of `devices` are written, for messages of those who know more than this module.
     pub places: Places,
 }
@@ -269,7 +272,7 @@ pub enum DisablePolicy {
 }
 
 /// `[[circuit]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CircuitConfig {
     /// Name, unique.
     pub id: String,
@@ -277,6 +280,8 @@ pub struct CircuitConfig {
     pub parent: Option<String>,
     /// Limit per phase L1, L2, L3 in mA.
     pub limit_ma: [u32; 3],
+    /// Further limits each phase to this many mA; while it has no value, to 0.
+    pub limit_ma_expr: Option<Formula>,
     /// The meter that measures this circuit.
     pub meter: Option<DeviceId>,
     /// Base load per phase assumed while the meter is silent; default: the whole limit, so that nothing is given.
@@ -324,6 +329,8 @@ pub struct DeviceConfig {
     pub min_ma: u32,
     /// Largest current per phase in mA of a wallbox; default 16 000.
     pub max_ma: u32,
+    /// Further limits it to this many mA per phase; while it has no value, to 0.
+    pub max_ma_expr: Option<Formula>,
     /// Priority of a wallbox, larger first; default 1.
     pub priority: i32,
     /// Armed in the wallbox after each successful open, if its driver can.

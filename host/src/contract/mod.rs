@@ -27,7 +27,7 @@ use crate::config::{Config, DeviceConfig, LoadMode};
 use crate::control::PlanView;
 use crate::definition::Library;
 use crate::session::SessionView;
-use crate::site::{DeviceId, DeviceKind, DeviceStatus, Snapshot};
+use crate::site::{DeviceId, DeviceKind, DeviceStatus, Snapshot, VariableValues};
 
 pub use device::{DeviceObject, dev_type};
 pub use machine::Machine;
@@ -49,6 +49,8 @@ pub struct SiteView {
     pub plan: Arc<PlanView>,
     /// What goes on at each wallbox.
     pub sessions: Arc<SessionView>,
+    /// The variables as of the newest cycle.
+    pub variables: Arc<VariableValues>,
     /// Serial number of this installation.
     pub serial: Arc<str>,
     /// Unix time in seconds; 0 while the clock is not set.

@@ -3,9 +3,11 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::config::{DisablePolicy, LoadMode};
-use crate::formulas::{Flow, Flows, Silent};
-use crate::site::DeviceKind;
+use ladekern_definition::Formula;
+
+use crate::config::{DisablePolicy, LoadMode, variable_key};
+use crate::formulas::{Flow, Flows, Silent, surplus_name};
+use crate::site::{DeviceKind, VariableValues};
 
 use super::number::Number;
 use super::source::overdraft_ma;
@@ -27,6 +29,12 @@ impl SiteView {
 
 fn watts(milliamps: f64) -> f64 {
     milliamps / 1000.0 * NOMINAL_V
+}
+
+/// Bits of the variables `_flag1` to `_flag32` that are not 0.
+fn flags(values: &VariableValues) -> u32 {
+    let is_set = |number: &u32| values.get(&variable_key(&format!("_flag{number}"))).is_some_and(|value| value != 0.0);
+    (1..=32).filter(is_set).fold(0, |bits, number| bits | 1 << (number - 1))
 }
 
 impl Serialize for Params<'_> {
@@ -82,7 +90,12 @@ impl Params<'_> {
         };
         map.serialize_entry("real_evses", &wallboxes(true))?;
         map.serialize_entry("real_evses_dis", &wallboxes(false))?;
-        map.serialize_entry("cm_vars", &variables(&view.config))?;
+        map.serialize_entry("cm_vars", &variables(&view.config, &view.variables))?;
+        map.serialize_entry("cm_flags", &flags(&view.variables))?;
+        let limit_expr = view.config.circuits.first().and_then(|root| root.limit_ma_expr.as_ref());
+        map.serialize_entry("max_total_current_expr", limit_expr.map_or("", Formula::text))?;
+        let surplus_expr = view.config.load.surplus_expr.as_ref();
+        map.serialize_entry("surplus_expr", surplus_expr.map_or("", Formula::text))?;
         map.serialize_entry("cpu", &view.machine.cpu)?;
         map.serialize_entry("mem", &view.machine.mem)
     }
@@ -91,6 +104,10 @@ impl Params<'_> {
         let view = self.0;
         let flows = Flows::of(&view.config, &view.snapshot, view.snapshot.at, Silent::Skipped);
         let watts = |flow: &Flow| flow.power_w.unwrap_or_default();
+        let surplus = match &view.config.load.surplus_expr {
+            None => flows.surplus.power_w,
+            Some(_) => view.variables.get(&surplus_name()),
+        };
         let (evse, available) = (watts(&flows.evse), watts(&flows.available));
         for (name, watts) in [
             ("cons_pwr", watts(&flows.consumption)),
@@ -103,7 +120,7 @@ impl Params<'_> {
             ("consumed_evse_power", evse),
             ("avail_evse_power", available),
             ("remaining_evse_power", available - evse),
-            ("surplus_power", watts(&flows.surplus)),
+            ("surplus_power", surplus.unwrap_or_default()),
         ] {
             map.serialize_entry(name, &Number(watts.round()))?;
         }
@@ -124,7 +141,6 @@ impl Params<'_> {
             "fixed_price",
             "feed_in_tariff",
             "last_budget_reset",
-            "cm_flags",
             "license_end",
             "ocpp_gateway_license_cnt",
             "ocpp_gateway_licenses_used",
@@ -134,9 +150,7 @@ impl Params<'_> {
         for name in ["imbalance_add", "shareware_mode", "ocpp_srv_use_ext_cert"] {
             map.serialize_entry(name, &false)?;
         }
-        for name in
-            ["surplus_expr", "tibber_home_id", "ocpp_srv_cert_fn", "ocpp_srv_private_key_fn", "ocpp_srv_password"]
-        {
+        for name in ["tibber_home_id", "ocpp_srv_cert_fn", "ocpp_srv_private_key_fn", "ocpp_srv_password"] {
             map.serialize_entry(name, "")?;
         }
         for name in ["cm_outs", "ocpp_srv_cacert_fn"] {

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::control::PlanView;
 use crate::load::CircuitId;
 use crate::session::SessionView;
-use crate::site::{Board, Clock, DeviceId, Snapshot};
+use crate::site::{Board, Clock, DeviceId, Snapshot, VariableValues};
 
 use super::cached::Cache;
 use super::{SiteView, machine};
@@ -29,6 +29,7 @@ pub struct SiteSource {
     pub clock: Clock,
     /// Serial number of this installation.
     pub serial: Arc<str>,
+    variables: watch::Receiver<Arc<VariableValues>>,
     max_overdraft_ma: Arc<AtomicU32>,
     pub(super) cache: Cache,
     machine: Arc<machine::Watch>,
@@ -44,11 +45,12 @@ impl SiteSource {
         sessions: watch::Receiver<Arc<SessionView>>,
         clock: Clock,
         serial: Arc<str>,
+        variables: watch::Receiver<Arc<VariableValues>>,
     ) -> Self {
         let max_overdraft_ma = Arc::default();
         tokio::spawn(remember_overdraft(config.clone(), plan.clone(), Arc::clone(&max_overdraft_ma)));
         let (cache, machine) = (Cache::default(), Arc::default());
-        Self { board, config, plan, sessions, clock, serial, max_overdraft_ma, cache, machine }
+        Self { board, config, plan, sessions, clock, serial, variables, max_overdraft_ma, cache, machine }
     }
 
     /// Everything at this moment.
@@ -81,11 +83,18 @@ impl SiteSource {
             snapshot,
             plan: Arc::clone(&self.plan.borrow()),
             sessions: Arc::clone(&self.sessions.borrow()),
+            variables: self.variables(),
             serial: Arc::clone(&self.serial),
             unix_s: self.clock.unix_ms().map_or(0, |ms| ms / 1000),
             max_overdraft_ma: self.max_overdraft_ma.load(Ordering::Relaxed),
             machine: self.machine.look(self.clock.now()),
         }
+    }
+
+    /// The variables as of the newest cycle.
+    #[must_use]
+    pub fn variables(&self) -> Arc<VariableValues> {
+        Arc::clone(&self.variables.borrow())
     }
 
     /// Forgets the largest overload seen; an overload that lasts is seen again in the next cycle.

@@ -36,6 +36,7 @@ fn view(text: &str, fed: &[(&str, &[(&str, f64)])]) -> SiteView {
         snapshot,
         plan: Arc::default(),
         sessions: Arc::default(),
+        variables: Arc::default(),
         serial: "S-1".into(),
         unix_s: 1_709_229_198,
         max_overdraft_ma: 0,
@@ -93,7 +94,7 @@ const EXAMPLE: &str = r#"{"params":{"title":"T","desc":"D","version":"2.0.1","ti
         "cons_pwr":0,"prod_pwr":0,"grid_pwr":0,"error_pwr":0,"storage_home":0,"storage_all":0,
         "cons_evse_power":0,"avail_evse_power":43470,"surplus_power":0,"lb_enabled":true,"disable_policy":1,
         "max_imbalance_cur":20000,"imbalance_add":false,"min_pause_time":300,"phase_switch_delay":180,
-        "reduce_on_com_err":false,"surplus_expr":"","price_model":0,"fixed_price":0,"cm_flags":0,
+        "reduce_on_com_err":false,"surplus_expr":"","max_total_current_expr":"","price_model":0,"fixed_price":0,"cm_flags":0,
         "cycle_time":3000,"max_evses":3,"shareware_mode":false,"cm_vars":{"vars":[]},"cm_outs":[]},
         "auth_cnt":0,
         "devices":[

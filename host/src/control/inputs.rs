@@ -118,6 +118,12 @@ fn meter_of<'a>(config: &'a Config, circuit: &CircuitConfig) -> Option<&'a Devic
     }
 }
 
+/// What of a circuit's limit may be used.
+pub(super) fn usable(config: &Config, limit_ma: u32) -> Milliamps {
+    let share = i64::from(config.load.max_total_cur_prc.min(100));
+    Milliamps((i64::from(limit_ma) * share / 100 - i64::from(config.load.reserve_ma)).max(0))
+}
+
 fn circuit(
     config: &Config,
     circuit: &CircuitConfig,
@@ -126,9 +132,6 @@ fn circuit(
     own: PerPhase<Milliamps>,
     now: Moment,
 ) -> Circuit {
-    let share = i64::from(config.load.max_total_cur_prc.min(100));
-    let reserve = i64::from(config.load.reserve_ma);
-    let usable = |ma: u32| Milliamps((i64::from(ma) * share / 100 - reserve).max(0));
     let failsafe = circuit.failsafe_base_ma.map(|ma| PerPhase(ma).map(Milliamps::from));
     let metering = if meter.is_none() && circuit.meter.is_none() {
         // Nothing measures it: the declared load, or none.
@@ -145,7 +148,7 @@ fn circuit(
     Circuit {
         id: circuit.id.as_str().into(),
         parent: circuit.parent.as_deref().map(CircuitId::from),
-        limit: PerPhase(circuit.limit_ma).map(usable),
+        limit: PerPhase(circuit.limit_ma).map(|ma| usable(config, ma)),
         sum_limit: None,
         metering,
     }

@@ -3,6 +3,7 @@
 
 mod ending;
 mod inputs;
+mod limits;
 mod send;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::{Config, LoadMode};
+use crate::formulas::World;
 use crate::load::{self, Plan};
 use crate::site::{Board, Clock, Commands, Moment, Requests, Restrictions, Snapshot};
 
@@ -89,6 +91,7 @@ pub fn spawn(
     config: watch::Receiver<Arc<Config>>,
     restrictions: watch::Receiver<Arc<Restrictions>>,
     advice: Box<dyn Advice>,
+    world: World,
 ) -> ControlHandle {
     let (view, plan) = watch::channel(Arc::default());
     let (stop, stopped) = oneshot::channel();
@@ -100,6 +103,7 @@ pub fn spawn(
         config,
         restrictions,
         advice,
+        world,
         view,
         senders,
         state: load::State::default(),
@@ -117,6 +121,8 @@ struct Control {
     restrictions: watch::Receiver<Arc<Restrictions>>,
     /// What the wallboxes' rules want.
     advice: Box<dyn Advice>,
+    /// For limits that are formulas.
+    world: World,
     view: watch::Sender<Arc<PlanView>>,
     senders: send::Senders,
     state: load::State,
@@ -169,7 +175,8 @@ impl Control {
         let now = self.clock.now();
         let snapshot = self.board.snapshot(now);
         let requests = self.advice.requests(&snapshot, config, &self.view.borrow().plan);
-        let site = inputs(&snapshot, config, &Arc::clone(&self.restrictions.borrow_and_update()), &requests);
+        let mut site = inputs(&snapshot, config, &Arc::clone(&self.restrictions.borrow_and_update()), &requests);
+        limits::lower(&mut site, config, &self.world);
         let plan = load::plan(&mut self.state, &site, now);
         self.seen = inputs::newest_overload(&site).or(self.seen);
         self.senders.retain(|id| plan.chargers.contains_key(id));

@@ -104,7 +104,9 @@ impl Bench {
         let boxes = Arc::new(Wallboxes { clock, boxes, hanging, log: Mutex::default() });
         let (config, follow) = watch::channel(config(text));
         let (restrictions, allowed) = watch::channel(Arc::default());
-        let handle = spawn(board, Arc::clone(&boxes) as Arc<dyn Commands>, clock, follow, allowed, Box::new(NoAdvice));
+        let world = World::new(board.clone(), follow.clone(), clock);
+        let commands = Arc::clone(&boxes) as Arc<dyn Commands>;
+        let handle = spawn(board, commands, clock, follow, allowed, Box::new(NoAdvice), world);
         Bench { clock, boxes, config, restrictions, handle }
     }
 
@@ -234,4 +236,31 @@ async fn changing_to_observe_ends_control_too() {
     let ends = bench.boxes.log().iter().filter(|(_, _, ma)| *ma == 0).count();
     // Once at the start, before anything was known of the cars, and once at the end.
     assert!(ends <= 4, "{:?}", bench.boxes.log());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_a_formula_only_lowers_and_without_a_value_leaves_nothing() {
+    let with = |expr: &str| SITE.replace("id = \"E1\"\n", &format!("id = \"E1\"\nmax_ma_expr = \"{expr}\"\n"));
+    let bench = Bench::start(&with("M1.power_w / 230 * 1000"), &[]);
+    let told = async |bench: &Bench| {
+        bench.run(40, 0.0, [1.0, 0.0]).await;
+        bench.boxes.last("E1")
+    };
+    // The meter tells currents and no power.
+    assert_eq!(told(&bench).await.unwrap_or_default(), 0, "no value: nothing");
+    bench.config.send_replace(config(&with("8000 + 0")));
+    assert_eq!(told(&bench).await, Some(8_000));
+    bench.config.send_replace(config(&with("-5000")));
+    assert_eq!(told(&bench).await, Some(0));
+    bench.config.send_replace(config(&with("5999")));
+    assert_eq!(told(&bench).await, Some(0), "below the minimum");
+    bench.config.send_replace(config(&with("1e300")));
+    assert!((8_001..=16_000).contains(&told(&bench).await.unwrap()), "never above max_ma");
+    let limit = |expr: &str| SITE.replace("meter = \"M1\"\n", &format!("meter = \"M1\"\nlimit_ma_expr = \"{expr}\"\n"));
+    bench.config.send_replace(config(&limit("7000 * 1")));
+    assert!(told(&bench).await.unwrap() <= 7_000);
+    bench.config.send_replace(config(&limit("CM.nobody")));
+    assert_eq!(told(&bench).await, Some(0));
+    bench.config.send_replace(config(&limit("1e9")));
+    assert!((8_001..=16_000).contains(&told(&bench).await.unwrap()), "never above limit_ma and max_ma");
 }

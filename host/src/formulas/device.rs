@@ -1,10 +1,9 @@
 //! `E1.`, `M1.` and names without prefix: members of a device. Only what is fresh.
 
-use ladekern_definition::formula::{Name, Object};
-
-use super::facts::{IN_USE_MA, connector_state, power_w};
+use super::facts::{IN_USE_MA, NOMINAL_V, connector_state, power_w};
 use super::flow::largest;
 use super::look::Look;
+use super::manager::surplus;
 use crate::config::DeviceConfig;
 use crate::load::ChargerPlan;
 use crate::site::quantities::{self, CURRENT};
@@ -13,24 +12,59 @@ use crate::site::{DeviceKind, DeviceStatus, Moment};
 /// How long a device may be silent before `com_err2`, in ms.
 const LONG_SILENCE_MS: u64 = 12_000;
 
+/// Members that are no user variables, `inputN` apart. Some of them are never known here.
+const MEMBERS: &[&str] = &[
+    "current_l1",
+    "current_l2",
+    "current_l3",
+    "current",
+    "power_w",
+    "offered",
+    "import_wh",
+    "export_wh",
+    "dt",
+    "soc",
+    "id",
+    "txn_duration",
+    "charging_dur",
+    "txn_energy",
+    "min_current",
+    "max_current",
+    "state",
+    "cphases",
+    "pphases",
+    "lb_cur_l1",
+    "lb_cur_l2",
+    "lb_cur_l3",
+    "lb_cur",
+    "surplus_pcur",
+    "surplus_wanted",
+    "budget",
+    "budget_amount",
+    "budget_used",
+    "com_err",
+    "com_err2",
+    "reactive_power",
+    "departure",
+    "req_energy",
+    "plugin_start",
+    "plugin_energy",
+];
+
+/// Whether a device's member of this name, of any case, is no user variable.
+pub(crate) fn is_of_device(member: &str) -> bool {
+    let input = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let member = member.to_ascii_lowercase();
+    MEMBERS.contains(&&*member) || member.strip_prefix("input").is_some_and(input)
+}
+
 /// A member by its lower-case name.
 pub(super) fn member(look: &Look, kind: DeviceKind, number: u32, member: &str) -> Option<f64> {
     let (_, device) = look.device(kind, number)?;
     configured(device, member)
         .or_else(|| decided(look, device, member))
         .or_else(|| look.parts.board.with(&device.id, |status| measured(device, status, look.parts.at, member))?)
-        .or_else(|| variable(look, kind, number, member))
         .or_else(|| silence_of_nobody(look, device, member))
-}
-
-/// A user variable of the configuration, `E1.x`.
-fn variable(look: &Look, kind: DeviceKind, number: u32, member: &str) -> Option<f64> {
-    let number = u16::try_from(number).ok()?;
-    let object = match kind {
-        DeviceKind::Evse => Object::Evse(number),
-        DeviceKind::Meter => Object::Meter(number),
-    };
-    look.parts.variables.get(&Name { object, member: member.into() })
 }
 
 /// What the configuration says.
@@ -52,6 +86,11 @@ fn decided(look: &Look, device: &DeviceConfig, member: &str) -> Option<f64> {
     let session = || look.parts.sessions.get(&device.id);
     #[expect(clippy::cast_precision_loss, reason = "currents and durations are far below 2^53")]
     match member {
+        "dt" => Some(look.parts.config.load.cycle.as_secs_f64()),
+        "surplus_pcur" if device.id.kind() == DeviceKind::Evse => {
+            let phases = device.phases.map_or(3, |map| map.of.iter().flatten().count());
+            surplus(look).map(|watts| watts * 1_000.0 / NOMINAL_V / if phases == 1 { 1.0 } else { 3.0 })
+        }
         "offered" => plan().map(|plan| plan.granted.0 as f64),
         "lb_cur" => plan().map(|plan: &ChargerPlan| plan.share.0 as f64),
         "lb_cur_l1" | "lb_cur_l2" | "lb_cur_l3" => {

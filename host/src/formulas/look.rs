@@ -103,18 +103,24 @@ impl Look {
 
     fn value(&self, own: Option<&DeviceId>, name: &Name) -> Option<f64> {
         match name.object {
-            Object::Own => match own {
-                Some(own) => device::member(self, own.kind(), own.number(), &name.member),
-                None => manager::member(self, &Name { object: Object::Manager, member: Arc::clone(&name.member) }),
-            },
-            Object::Meter(number) => device::member(self, DeviceKind::Meter, number.into(), &name.member),
-            Object::Evse(number) => device::member(self, DeviceKind::Evse, number.into(), &name.member),
+            Object::Own => {
+                let object = own.map_or(Some(Object::Manager), object_of)?;
+                self.value(None, &Name { object, member: Arc::clone(&name.member) })
+            }
+            Object::Meter(number) => self.of_device(DeviceKind::Meter, number, name),
+            Object::Evse(number) => self.of_device(DeviceKind::Evse, number, name),
             Object::Manager => manager::member(self, name),
             Object::Global => self.global(&name.member),
             Object::Date => date::member(self.local_time()?, &name.member),
             // There are no vehicles with an account and no board with inputs of its own.
             Object::Vehicle(_) | Object::Board => None,
         }
+    }
+
+    fn of_device(&self, kind: DeviceKind, number: u16, name: &Name) -> Option<f64> {
+        // User variables of the configuration are never called as what the device tells.
+        let variable = self.parts.variables.get(name);
+        variable.or_else(|| device::member(self, kind, number.into(), &name.member))
     }
 
     /// `GM.surplus.power_w`; `GM.surplus` alone is the power.
@@ -138,6 +144,15 @@ impl Look {
         };
         flow.member(member)
     }
+}
+
+/// What formulas call a device; `None`: its number is too large for them.
+fn object_of(id: &DeviceId) -> Option<Object> {
+    let number = u16::try_from(id.number()).ok()?;
+    Some(match id.kind() {
+        DeviceKind::Evse => Object::Evse(number),
+        DeviceKind::Meter => Object::Meter(number),
+    })
 }
 
 /// What a formula of one device, or of the Charging Manager, sees.

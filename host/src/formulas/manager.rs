@@ -1,20 +1,63 @@
 //! `CM.`: what the Charging Manager knows itself, and its variables.
 
-use std::sync::Arc;
+use std::sync::LazyLock;
 
 use ladekern_definition::formula::{Name, Object};
 
 use super::look::Look;
 use crate::config::DeviceConfig;
-use crate::site::{DeviceKind, quantities};
+use crate::site::{DeviceKind, DeviceStatus, Role, quantities};
+
+/// What formulas read and nobody sets.
+const BUILT_IN: &[&str] = &[
+    "_num_charging",
+    "_num_charging1",
+    "_max_total_current",
+    "_max_total_evse_current",
+    "_max_total_current_prc",
+    "_price",
+    "_price_level",
+    "_surplus",
+    "_org_surplus",
+    "_storage_home_max_capacity",
+    "_storage_home_capacity",
+    "_storage_home_soc",
+    "_storage_all_max_capacity",
+    "_storage_all_capacity",
+    "_storage_all_soc",
+    "_dt",
+];
+
+/// Whether `CM.` and this name, of any case, is no variable.
+pub(crate) fn is_of_manager(member: &str) -> bool {
+    BUILT_IN.iter().any(|name| name.eq_ignore_ascii_case(member))
+}
+
+/// `CM._surplus`
+pub(crate) fn surplus_name() -> Name {
+    static NAME: LazyLock<Name> = LazyLock::new(|| Name::new(Object::Manager, "_surplus"));
+    NAME.clone()
+}
 
 /// A member; `name` has the object [`Object::Manager`].
 pub(super) fn member(look: &Look, name: &Name) -> Option<f64> {
     let member = &*name.member;
     match built_in(look, member) {
         Some(value) => value,
-        None => look.parts.variables.get(name).or_else(|| by_device(look, member)),
+        None => variable(look, name),
     }
+}
+
+/// A variable of the configuration, else one that a device sets. A flag that nobody sets is off.
+fn variable(look: &Look, name: &Name) -> Option<f64> {
+    let value = look.parts.variables.get(name).or_else(|| by_device(look, &name.member));
+    value.or_else(|| flag(&name.member).map(|_| 0.0))
+}
+
+/// The number of `_flag1` to `_flag32`.
+pub(super) fn flag(member: &str) -> Option<u32> {
+    let number = member.strip_prefix("_flag").filter(|digits| !digits.starts_with('0'))?;
+    number.parse().ok().filter(|number| (1..=32).contains(number))
 }
 
 /// Surplus in W after `surplus_expr`.
@@ -22,11 +65,15 @@ pub(super) fn surplus(look: &Look) -> Option<f64> {
     if look.parts.config.load.surplus_expr.is_none() {
         return look.flows().surplus.power_w;
     }
-    look.parts.variables.get(&Name { object: Object::Manager, member: Arc::from("_surplus") })
+    look.parts.variables.get(&surplus_name())
 }
 
 /// `None`: no name of the Charging Manager's own.
 fn built_in(look: &Look, member: &str) -> Option<Option<f64>> {
+    if !member.starts_with('_') {
+        return None;
+    }
+    let set = |member: &str| variable(look, &Name::new(Object::Manager, member));
     let config = &look.parts.config;
     Some(match member {
         "_num_charging" => Some(charging(look)),
@@ -36,7 +83,12 @@ fn built_in(look: &Look, member: &str) -> Option<Option<f64>> {
             config.circuits.first().and_then(|root| root.limit_ma.iter().min()).map(|ma| f64::from(*ma))
         }
         "_max_total_current_prc" => Some(config.load.max_total_cur_prc.into()),
+        "_price" => set("_set_price"),
+        "_price_level" => set("_set_price_level"),
+        "_storage_home_soc" => soc(look, Role::StorageHome),
+        "_storage_all_soc" => soc(look, Role::StorageAll),
         "_dt" => Some(config.load.cycle.as_secs_f64()),
+        _ if is_of_manager(member) => None,
         _ => return None,
     })
 }
@@ -50,6 +102,19 @@ fn charging(look: &Look) -> f64 {
     };
     let count = look.parts.config.devices.iter().filter(evse).filter(charges).count();
     u32::try_from(count).unwrap_or(u32::MAX).into()
+}
+
+/// The mean of the batteries of a role; without one of them there is none.
+fn soc(look: &Look, role: Role) -> Option<f64> {
+    let batteries = look.parts.config.devices.iter().filter(|device| device.enabled && device.role == role);
+    let (mut sum, mut count) = (0.0, 0.0);
+    for device in batteries {
+        let fresh =
+            |status: &DeviceStatus| status.values.fresh(quantities::BATTERY_SOC, status.not_before(look.parts.at));
+        sum += look.parts.board.with(&device.id, fresh).flatten()?;
+        count += 1.0;
+    }
+    (count > 0.0).then(|| sum / count)
 }
 
 /// A variable that a device's definition sets; of several, the first device of the configuration that says it now.

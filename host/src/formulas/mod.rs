@@ -8,6 +8,8 @@ mod flow;
 mod look;
 mod manager;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
@@ -21,9 +23,11 @@ use crate::control::PlanView;
 use crate::session::SessionView;
 use crate::site::{Board, Clock, VariableValues};
 
+pub(crate) use device::is_of_device;
 pub(crate) use facts::{connector_state, power_w};
 pub use flow::{Flow, Flows, Silent};
 pub use look::{Look, SiteScope};
+pub(crate) use manager::{is_of_manager, surplus_name};
 
 /// Tells the local time; `None` while the system's clock is not set.
 pub type Wall = Arc<dyn Fn() -> Option<Zoned> + Send + Sync>;

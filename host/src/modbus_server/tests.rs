@@ -86,7 +86,15 @@ impl Bench {
             transactions: Transactions::open(folder.path()).unwrap(),
         });
         let (_plan, plan) = watch::channel(Arc::default());
-        let source = SiteSource::new(board, follow, plan, sessions.view(), clock, "S-1".into());
+        let source = SiteSource::new(
+            board,
+            follow,
+            plan,
+            sessions.view(),
+            clock,
+            "S-1".into(),
+            watch::channel(Arc::default()).1,
+        );
         let parts = RegisterParts { source, sessions: sessions.clone(), commands: wallboxes.clone(), state };
         let registers = Registers::start(parts);
         Self { registers, wallboxes, sessions, config, e1, device, clock, _plan, _folder: folder }

@@ -1,4 +1,4 @@
-//! Every key of `[http]`, `[mqtt]`, `[modbus_server]`, `[[user]]` and `[variables]`: what is no value of it, and what
+//! Every key of `[http]`, `[mqtt]`, `[modbus_server]` and `[[user]]`: what is no value of it, and what
 //! a value of it is.
 
 use std::path::Path;
@@ -53,7 +53,6 @@ fn a_value_of_another_type_is_one_mistake_at_its_key() {
     wrong_types("id = \"1\"", "[[user]]\n", &[("name", "text"), ("display", "bool"), ("devices", "")]);
     let card = [("name", "text"), ("authorises", "bool"), ("toggles", "bool"), ("phases", "")];
     wrong_types("id = \"1\"", "[[user]]\nid = \"1\"\n[[user.card]]\n", &card);
-    wrong_types("[variables]", "", &[("x", "float")]);
 }
 
 #[test]

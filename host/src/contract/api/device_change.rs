@@ -128,14 +128,15 @@ impl Target<'_> {
     fn simple(&self, key: &str, value: &Value) -> Result<Option<Edit>, Refusal> {
         let text = |name: &str| values::line(key, value, values::NAME).map(|text| self.set(name, text));
         let number = |name: &str, range| values::whole(key, value, range).map(|number| self.set(name, number));
-        // The maximum may be a formula in the original; one that is a number is one.
+        // A number as text is one.
         let current = |name: &str| match value.as_str().map(str::parse::<f64>) {
             None => number(name, 6_000..=80_000),
             Some(Ok(ma)) => values::whole(key, &ma.into(), 6_000..=80_000).map(|ma| self.set(name, ma)),
-            Some(Err(_)) => Err(bad(format!(
-                "{key}: expected a number in mA, found {}; formulas are not in this version",
-                values::describe(value)
-            ))),
+            Some(Err(_)) => Err(bad(format!("{key}: expected a number in mA, found {}", values::describe(value)))),
+        };
+        let formula = |name: &str| match values::formula(key, value)?.as_str() {
+            "" => Ok(self.remove(name)),
+            text => Ok::<_, Refusal>(self.set(name, text)),
         };
         Ok(Some(match key {
             "name" => text("name")?,
@@ -144,6 +145,9 @@ impl Target<'_> {
             "number" => number("number", 0..=1_000_000)?,
             "device_enabled" => self.set("enabled", values::flag(key, value)?),
             "min_charging_cur" => current("min_ma")?,
+            // The number stays the bound, a formula lowers it.
+            "max_charging_cur" if values::is_formula(value) => formula("max_ma_expr")?,
+            "max_charging_cur_expr" => formula("max_ma_expr")?,
             "max_charging_cur" => current("max_ma")?,
             "prio" => number("priority", i64::from(i32::MIN)..=i64::from(i32::MAX))?,
             "role" => {

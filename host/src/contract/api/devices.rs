@@ -64,6 +64,9 @@ fn full(view: &SiteView, device: &DeviceConfig) -> Value {
     let sets = rules::sets(device.charging_rules.as_deref());
     members.insert("charging_rules".into(), rules::own(&sets));
     members.insert("crule_set".into(), sets);
+    if let Some(formula) = &device.max_ma_expr {
+        members.insert("max_charging_cur_expr".into(), formula.text().into());
+    }
     if let Some(meter) = &device.meter {
         members.insert("attach".into(), meter.as_str().into());
     }

@@ -28,6 +28,7 @@ use crate::device::http_input::Feeds;
 use crate::modbus_server::Registers;
 use crate::session::Sessions;
 use crate::transport::Transports;
+use crate::variables::Variables;
 
 use super::{SiteSource, to_json};
 
@@ -56,6 +57,8 @@ pub struct Api {
     pub changes: Arc<tokio::sync::Mutex<()>>,
     /// The registers of our own devices (`modbus`).
     pub registers: Registers,
+    /// What variables come to.
+    pub variables: Variables,
 }
 
 /// Who calls.

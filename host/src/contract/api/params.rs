@@ -27,7 +27,6 @@ const NOT_HERE: &[&str] = &[
     "phase_switch_delay",
     "price_model",
     "reduce_on_com_err",
-    "surplus_expr",
     "tibber_home_id",
 ];
 
@@ -42,6 +41,10 @@ struct Changes {
 impl Changes {
     fn set(&mut self, section: &str, key: &str, value: impl Into<toml_edit::Value>) {
         self.edits.push(Edit::Set { key: vec![section.into(), key.into()], value: value.into() });
+    }
+
+    fn formula(&mut self, key: Vec<String>, text: String) {
+        self.edits.push(if text.is_empty() { Edit::Remove { key } } else { Edit::Set { key, value: text.into() } });
     }
 }
 
@@ -71,6 +74,7 @@ pub(super) async fn set(api: &Api, call: &Call) -> Result<Answer, Refusal> {
     }
     if !changes.edits.is_empty() || !changes.volatile.is_empty() {
         api.settings.change(changes.edits, changes.volatile).await?;
+        api.variables.recompute();
     }
     if changes.reset_overdraft {
         api.source.reset_overdraft();
@@ -87,6 +91,9 @@ fn of_site(view: &SiteView, key: &str, value: &Value, changes: &mut Changes) -> 
     match key {
         "title" => changes.set("site", "title", values::line(key, value, values::NAME)?),
         "desc" => changes.set("site", "desc", values::lines(key, value, values::DESCRIPTION)?),
+        // The number stays the bound, a formula lowers it.
+        "max_total_current_expr" => total_expr(view, key, value, changes)?,
+        "max_total_current" if values::is_formula(value) => total_expr(view, key, value, changes)?,
         "max_total_current" => {
             let ma = values::whole(key, value, 0..=10_000_000)?;
             // The parents stand before their children, so the first one is the house connection.
@@ -101,6 +108,15 @@ fn of_site(view: &SiteView, key: &str, value: &Value, changes: &mut Changes) -> 
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// The formula of the house connection; an empty text removes it.
+fn total_expr(view: &SiteView, key: &str, value: &Value, changes: &mut Changes) -> Result<(), Refusal> {
+    let formula = values::formula(key, value)?;
+    let root = view.config.circuits.first();
+    let root = root.ok_or_else(|| bad(format!("{key}: the configuration has no [[circuit]] to limit")))?;
+    changes.formula(vec!["circuit".into(), root.id.clone(), "limit_ma_expr".into()], formula);
+    Ok(())
 }
 
 /// How the load manager works. Whether the key is one of these.
@@ -124,6 +140,10 @@ fn of_load(view: &SiteView, key: &str, value: &Value, changes: &mut Changes) -> 
             if policy != load.disable_policy {
                 changes.set("load", "disable_policy", number);
             }
+        }
+        "surplus_expr" => {
+            let formula = values::formula(key, value)?;
+            changes.formula(vec!["load".into(), "surplus_expr".into()], formula);
         }
         "reserve_current" => changes.set("load", "reserve_ma", values::whole(key, value, 0..=10_000_000)?),
         "max_total_cur_prc" => {

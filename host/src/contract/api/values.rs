@@ -44,6 +44,20 @@ pub(super) fn line(key: &str, value: &Value, most: usize) -> Result<String, Refu
     checked(key, value, most, |c| c.is_control())
 }
 
+/// A formula as text; empty for none.
+pub(super) fn formula(key: &str, value: &Value) -> Result<String, Refusal> {
+    let Value::String(text) = value else { return Err(wrong(key, "a formula as text", value)) };
+    if !text.is_empty() {
+        crate::config::formula(text).map_err(|why| bad(format!("{key}: {why}")))?;
+    }
+    Ok(text.clone())
+}
+
+/// Whether a value that may be a number or a formula is a formula; a number as text is none.
+pub(super) fn is_formula(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().parse::<f64>().is_err())
+}
+
 /// Text that may have several lines.
 pub(super) fn lines(key: &str, value: &Value, most: usize) -> Result<String, Refusal> {
     checked(key, value, most, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))

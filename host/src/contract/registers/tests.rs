@@ -53,6 +53,7 @@ impl Site {
             snapshot,
             plan: Arc::default(),
             sessions: Arc::default(),
+            variables: Arc::default(),
             serial: "S-1".into(),
             unix_s: 1_709_229_198,
             max_overdraft_ma: 0,

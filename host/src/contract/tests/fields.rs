@@ -91,11 +91,14 @@ disable_policy = -1
 cycle_ms = 700
 reserve_ma = 500
 max_total_cur_prc = 80
+surplus_expr = "CM._org_surplus - 100"
 [variables]
 tariff = 2
+_flag2 = 1
 [[circuit]]
 id = "main"
 limit_ma = [63000, 50000, 63000]
+limit_ma_expr = "60000"
 meter = "M2"
 [[device]]
 id = "M2"
@@ -196,6 +199,9 @@ fn other() -> SiteView {
     view.max_overdraft_ma = 8_000;
     view.machine = Machine { cpu: 12, mem: 34 };
     view.serial = "S-2".into();
+    let values = Arc::make_mut(&mut view.variables);
+    values.set(&crate::config::variable_key("_flag2"), Some(1.0));
+    values.set(&crate::formulas::surplus_name(), Some(700.0));
     view.unix_s += 60;
     view
 }
@@ -292,7 +298,9 @@ fn what_is_configured_comes_from_the_file() {
         &info["params"],
         json!({"title": "T", "lb_enabled": false, "disable_policy": -1, "cycle_time": 700, "max_total_current": 50000,
             "max_total_cur_prc": 80, "real_evses": 2, "real_evses_dis": 1, "cpu": 12, "mem": 34,
-            "cm_vars": {"vars": [{"name": "tariff", "expr": 2, "val": 2, "value": 2}]}}),
+            "surplus_expr": "CM._org_surplus - 100", "surplus_power": 700, "cm_flags": 2, "cm_vars": {"vars": [
+                {"name": "_flag2", "expr": 1, "val": 1, "value": 1},
+                {"name": "tariff", "expr": 2, "val": 2, "value": 2}]}}),
     );
     check(
         place(&info, "wallbox.x").0,

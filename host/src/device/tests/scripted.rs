@@ -247,6 +247,7 @@ pub fn device() -> DeviceConfig {
         circuit: None,
         phases: None,
         min_ma: 6_000,
+        max_ma_expr: None,
         max_ma: 16_000,
         priority: 1,
         failsafe: None,

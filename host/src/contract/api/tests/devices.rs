@@ -194,7 +194,8 @@ async fn h16_wrong_devices_are_refused_whole() {
         (json!({"dev_id": "E1", "name": "x".repeat(201)}), vec!["name", "201 characters", "at most 200"]),
         (json!({"dev_id": "E1", "label": "a\nb"}), vec!["label", "control character"]),
         (json!({"dev_id": "E1", "min_charging_cur": 5999}), vec!["min_charging_cur", "from 6000 to 80000"]),
-        (json!({"dev_id": "E1", "max_charging_cur": "M1.power_w/3"}), vec!["max_charging_cur", "formulas are not"]),
+        (json!({"dev_id": "E1", "max_charging_cur": "M1.power_w/"}), vec!["max_charging_cur", "character 12"]),
+        (json!({"dev_id": "E1", "min_charging_cur": "M1.soc"}), vec!["min_charging_cur", "expected a number in mA"]),
         (
             json!({"dev_id": "E1", "min_charging_cur": 20000}),
             vec!["min_charging_cur", "above max_charging_cur, which is 16000"],

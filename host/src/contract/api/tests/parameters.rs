@@ -73,7 +73,6 @@ async fn h4_what_this_version_cannot_do_is_refused_by_name() {
     let site = TestSite::start(SITE).await;
     for (body, key) in [
         (json!({"price_model": 4}), "price_model"),
-        (json!({"surplus_expr": "CM._org_surplus - 500"}), "surplus_expr"),
         (json!({"feed_in_tariff": 8.2}), "feed_in_tariff"),
         (json!({"min_pause_time": 77}), "min_pause_time"),
         (json!({"reduce_on_com_err": false}), "reduce_on_com_err"),
@@ -88,6 +87,36 @@ async fn h4_what_this_version_cannot_do_is_refused_by_name() {
         r#"{"price_model":0,"surplus_expr":"","feed_in_tariff":0,"tibber_home_id":null,"ocpp_srv_tls_mode":"off"}"#,
     )
     .await;
+}
+
+#[tokio::test]
+async fn h4_formulas_are_kept_and_wrong_ones_refused_with_their_place() {
+    let site = TestSite::start(SITE).await;
+    let body = json!({"surplus_expr": "CM._org_surplus - 500", "max_total_current": "CM.x * 1000"});
+    site.ok(SET, &body.to_string()).await;
+    let shown = site.read("cmd=get_params").await;
+    // The number stays, and stays a number.
+    assert_eq!((&shown["surplus_expr"], &shown["max_total_current"]), (&body["surplus_expr"], &json!(32_000)));
+    assert_eq!(shown["max_total_current_expr"], body["max_total_current"]);
+    for (body, parts) in [
+        (json!({"surplus_expr": "1 +"}), vec!["surplus_expr", "character 4"]),
+        (json!({"surplus_expr": 5}), vec!["surplus_expr", "expected a formula as text, found 5"]),
+        (json!({"surplus_expr": "GM.surplus"}), vec!["load.surplus_expr", "CM._org_surplus"]),
+        (json!({"max_total_current": "(1"}), vec!["max_total_current", "character 3"]),
+    ] {
+        site.refused(SET, &body.to_string(), &parts).await;
+    }
+    let answer = site.set_device(json!({"dev_id": "E1", "max_charging_cur": "M1.power_w / 3"})).await;
+    assert_eq!(answer.status, 200);
+    let full = site.full("E1").await;
+    assert_eq!((&full["max_charging_cur"], &full["max_charging_cur_expr"]), (&json!(16_000), &json!("M1.power_w / 3")));
+    let site = site.restart().await;
+    assert!(site.text().contains("surplus_expr = \"CM._org_surplus - 500\"\n"), "{}", site.text());
+    site.ok(SET, r#"{"surplus_expr": "", "max_total_current": ""}"#).await;
+    site.set_device(json!({"dev_id": "E1", "max_charging_cur_expr": ""})).await;
+    let config = site.config();
+    assert_eq!((&config.load.surplus_expr, &config.circuits[0].limit_ma_expr), (&None, &None));
+    assert_eq!(site.device("E1").max_ma_expr, None);
 }
 
 #[tokio::test]

@@ -15,6 +15,15 @@ impl TestSite {
         .collect()
     }
 
+    async fn are_values(&self, wanted: &[(&str, f64)]) {
+        let vars = self.read("cmd=get_cm_vars").await;
+        let vars = vars["vars"].as_array().unwrap();
+        for (name, value) in wanted {
+            let var = vars.iter().find(|var| var["name"] == *name).unwrap();
+            assert_eq!(var["value"].as_f64(), Some(*value), "{name}");
+        }
+    }
+
     async fn are(&self, wanted: &[(&str, f64)]) {
         let wanted: Vec<(String, f64)> = wanted.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         assert_eq!(self.variables().await, wanted);
@@ -89,6 +98,51 @@ async fn h9_a_value_that_is_so_already_writes_nothing() {
 }
 
 #[tokio::test]
+async fn h9_a_formula_is_kept_as_written_and_computed() {
+    let site =
+        TestSite::start(&format!("{SITE}[variables]\n# counts\nOne = {{ expr = 0, trigger_s = 60 }} # pulse\n")).await;
+    site.ok("cmd=set_cm_vars&name=sum&expr=1%2B1", "").await;
+    site.ok(
+        "cmd=set_cm_vars",
+        r#"{"vars":[{"name":"PWR","expr":"sum+1"},{"name":"E1.own","expr":"max_current / 2"}]}"#,
+    )
+    .await;
+    let wanted = json!({"vars": [
+        {"name": "E1.own", "expr": "max_current / 2", "val": 8000, "value": 8000},
+        {"name": "One", "expr": 0, "val": 0, "value": 0},
+        {"name": "PWR", "expr": "sum+1", "val": 3, "value": 3},
+        {"name": "sum", "expr": "1+1", "val": 2, "value": 2},
+    ]});
+    assert_eq!(site.read("cmd=get_cm_vars").await, wanted);
+    assert_eq!(site.read("cmd=get_params").await["cm_vars"], wanted);
+    // What was read can be sent back, a name is the same in any case, and a trigger stays one.
+    site.ok("cmd=set_cm_vars", &wanted.to_string()).await;
+    site.ok("cmd=set_cm_var&name=CM.pwr&val=sum*10", "").await;
+    site.ok("cmd=set_cm_var&name=one&val=1", "").await;
+    let read = site.read("cmd=get_cm_vars").await;
+    assert_eq!(read["vars"][2], json!({"name": "PWR", "expr": "sum*10", "val": 20, "value": 20}));
+    assert_eq!(read["vars"][1], json!({"name": "One", "expr": 1, "val": 1, "value": 1}));
+    let site = site.restart().await;
+    assert!(site.text().contains("# counts\nOne = { expr = 1, trigger_s = 60 } # pulse\n"), "{}", site.text());
+    assert!(site.text().contains("\"E1.own\" = \"max_current / 2\"\n"), "{}", site.text());
+    let read = site.read("cmd=get_cm_vars").await;
+    assert_eq!((&read["vars"][0]["val"], &read["vars"][2]["val"]), (&json!(8000), &json!(20)));
+    // It was 1 at the start, which is no news.
+    assert_eq!(read["vars"][1]["val"], json!(0));
+}
+
+#[tokio::test]
+async fn the_share_of_the_limit_is_a_variable_too() {
+    let site = TestSite::start(SITE).await;
+    site.ok("cmd=set_cm_vars&name=CM._max_total_current_prc&val=70", "").await;
+    assert_eq!(site.read("cmd=get_params").await["max_total_cur_prc"], json!(70));
+    site.ok("cmd=set_cm_vars&name=x&val=_max_total_current_prc%2B1", "").await;
+    site.are_values(&[("x", 71.0)]).await;
+    site.ok("cmd=set_cm_vars&name=_flag3&val=1", "").await;
+    assert_eq!(site.read("cmd=get_params").await["cm_flags"], json!(4));
+}
+
+#[tokio::test]
 async fn h10_the_singular_form_sets_one() {
     let site = TestSite::start(SITE).await;
     site.ok("cmd=set_cm_var&name=switch&val=1", "").await;
@@ -105,10 +159,14 @@ async fn wrong_variables_are_refused_whole() {
         ("cmd=set_cm_vars", vec!["name is missing"]),
         ("cmd=set_cm_var&val=1", vec!["name is missing"]),
         ("cmd=set_cm_var&name=x", vec!["val is missing"]),
-        ("cmd=set_cm_vars&name=x&val=a%2B1", vec!["val", "\"a+1\"", "formulas are not in this version"]),
+        ("cmd=set_cm_vars&name=x&val=a%2B", vec!["val", "the formula goes wrong at character 3"]),
+        ("cmd=set_cm_vars&name=x&val=x%2B1", vec!["variables.x", "need one another", "CM.x → CM.x"]),
+        ("cmd=set_cm_vars&name=_Surplus&val=1", vec!["CM._Surplus is computed by the Charging Manager"]),
+        ("cmd=set_cm_vars&name=E1.power_w&val=1", vec!["E1.power_w is what the device itself tells"]),
+        ("cmd=set_cm_vars&name=_max_total_current_prc&val=101", vec!["from 0 to 100, found 101"]),
         ("cmd=set_cm_vars&name=x&val=nan", vec!["val", "expected a number"]),
         ("cmd=set_cm_vars&name=x&val=inf", vec!["val", "expected a number"]),
-        ("cmd=set_cm_vars&name=x&val=", vec!["val", "found \"\""]),
+        ("cmd=set_cm_vars&name=x&val=", vec!["val", "character 1"]),
         ("cmd=set_cm_vars&name=1x&val=1", vec!["name", "\"1x\"", "not beginning with a digit"]),
         ("cmd=set_cm_vars&name=a.b&val=1", vec!["name", "letters, digits and _"]),
         ("cmd=set_cm_vars&name=&val=1", vec!["name"]),
@@ -124,7 +182,9 @@ async fn wrong_variables_are_refused_whole() {
         (r#"{"vars":[{"expr":1}]}"#, vec!["vars[0].name is missing"]),
         (r#"{"vars":[{"name":7,"expr":1}]}"#, vec!["vars[0].name", "expected a text, found 7"]),
         (r#"{"vars":[{"name":"a","expr":1},{"name":"b"}]}"#, vec!["vars[1].expr is missing"]),
-        (r#"{"vars":[{"name":"a","expr":1},{"name":"b","expr":"a+1"}]}"#, vec!["vars[1].expr", "formulas"]),
+        (r#"{"vars":[{"name":"a","expr":1},{"name":"b","expr":"(a"}]}"#, vec!["vars[1].expr", "character 3"]),
+        (r#"{"vars":[{"name":"a","expr":"b"},{"name":"b","expr":"CM.A"}]}"#, vec!["variables.a", "CM.a → CM.b → CM.a"]),
+        (r#"{"vars":[{"name":"a","expr":1},{"name":"A","expr":1}]}"#, vec!["A is given twice"]),
         (r#"{"vars":[{"name":"a","expr":null}]}"#, vec!["vars[0].expr", "found null"]),
         (r#"{"vars":[{"name":"a","expr":true}]}"#, vec!["vars[0].expr", "found true"]),
         (r#"{"vars":[{"name":"a","expr":1},{"name":"a","expr":2}]}"#, vec!["a is given twice"]),

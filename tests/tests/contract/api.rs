@@ -158,13 +158,51 @@ async fn h7_to_h10_variables_are_set_and_read() {
         vars["vars"].as_array().unwrap().iter().map(|var| var["name"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(names(&site).await, ["a", "b", "x"]);
-    let answer = site.post("cmd=set_cm_vars", r#"{"vars":[{"name":"a","expr":"1+1"}]}"#).await;
-    assert_eq!(answer.status, 400);
-    assert!(answer.body.contains("formulas are not in this version"), "{}", answer.body);
+    site.post_ok("cmd=set_cm_vars&tmp=1", &json!({"vars": [{"name": "a", "expr": "1+1"}]})).await;
+    let a = json!({"name": "a", "expr": "1+1", "val": 2, "value": 2});
+    assert_eq!(site.read("cmd=get_cm_vars").await["vars"][0], a);
     let site = Site::start_in(site.stop().await).await;
     assert_eq!(names(&site).await, ["b", "x"], "the temporary one is gone");
     site.post_ok("cmd=set_cm_vars&clear=1", &json!({"vars": [{"name": "c", "expr": 3}]})).await;
     assert_eq!(names(&site).await, ["c"]);
+}
+
+#[tokio::test]
+async fn h9_formulas_follow_a_fed_meter() {
+    let site = Site::start(SITE).await;
+    let vars = json!({"vars": [{"name": "KW", "expr": "M1.power_w / 1000"}, {"name": "PWR", "expr": "kw+1"}]});
+    site.post_ok("cmd=set_cm_vars", &vars).await;
+    let values = async || {
+        let vars = site.read("cmd=get_cm_vars").await["vars"].take();
+        [vars[0]["value"].as_f64(), vars[1]["value"].as_f64()]
+    };
+    // Nobody has fed the meter: without a value, which clients read as 0.
+    assert_eq!(values().await, [Some(0.0), Some(0.0)]);
+    for (watts, wanted) in [(2300, [Some(2.3), Some(3.3)]), (-500, [Some(-0.5), Some(0.5)])] {
+        site.ok(&format!("cmd=set_ajax_meter&dev_id=M1&power_w={watts}")).await;
+        until("the variables follow the meter", values, |values| *values == wanted).await;
+    }
+    let cycle = json!({"vars": [{"name": "a", "expr": "CM.b"}, {"name": "b", "expr": "a * 2"}]});
+    let answer = site.post("cmd=set_cm_vars", &cycle.to_string()).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("CM.a → CM.b → CM.a"), "{}", answer.body);
+    let answer = site.post("cmd=set_cm_vars", r#"{"vars":[{"name":"a","expr":"2 +* 3"}]}"#).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("vars[0].expr: the formula goes wrong at character 4"), "{}", answer.body);
+    assert_eq!(site.read("cmd=get_cm_vars").await["vars"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_surplus_may_be_a_formula() {
+    let site = Site::start(SITE).await;
+    site.ok("cmd=set_ajax_meter&dev_id=M1&power_w=-3000").await;
+    site.post_ok("cmd=set_params", &json!({"surplus_expr": "CM._org_surplus - 500"})).await;
+    let surplus = async || site.read("cmd=get_params").await["surplus_power"].take();
+    until("the formula counts", surplus, |watts| *watts == json!(2500)).await;
+    site.ok("cmd=set_ajax_meter&dev_id=M1&power_w=-1000").await;
+    until("it follows the meter", surplus, |watts| *watts == json!(500)).await;
+    site.post_ok("cmd=set_params", &json!({"surplus_expr": ""})).await;
+    until("without a formula the meter alone", surplus, |watts| *watts == json!(1000)).await;
 }
 
 #[tokio::test]

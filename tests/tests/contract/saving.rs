@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ladekern::config::Expr;
 use ladekern::config::{Edit, Settings, SettingsError, Volatile};
 use ladekern_tests::daemon::Daemon;
 use ladekern_tests::site::Site;
@@ -66,7 +67,7 @@ async fn s_many_changes_are_few_writes_and_comments_survive() {
     let start = Instant::now();
     for n in 0..1000 {
         change(&settings, set("variables.counter", &n.to_string())).await.unwrap();
-        assert_eq!(site.app.view().config.variables["counter"], f64::from(n));
+        assert_eq!(site.app.view().config.variables["counter"].expr, Expr::Number(f64::from(n)));
     }
     change(&settings, set("device.E1.max_ma", "8000")).await.unwrap();
     let allowed = 2 + start.elapsed().as_secs() / 10;
@@ -106,7 +107,8 @@ async fn h7_variables_over_http_are_saved_unless_they_are_temporary() {
     assert_eq!(saved, HOME.replace("tariff = 1\n", "tariff = 1\na = 1.5\n"));
     let site = Site::start_in(folder).await;
     let variables = site.app.view().config.variables.clone();
-    assert_eq!(variables.into_iter().collect::<Vec<_>>(), [("a".to_owned(), 1.5), ("tariff".to_owned(), 1.0)]);
+    let variables: Vec<_> = variables.into_iter().map(|(name, variable)| (name, variable.expr)).collect();
+    assert_eq!(variables, [("a".to_owned(), Expr::Number(1.5)), ("tariff".to_owned(), Expr::Number(1.0))]);
     site.stop().await;
 }
 

@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use ladekern::config;
 use ladekern::formulas::World;
 use ladekern::site::{Board, Clock, Connector, Health, Outcome, StatusSender};
-use ladekern_definition::formula::{Formula, Name, Scope};
+use ladekern::variables::Variables;
+use ladekern_definition::formula::{Formula, Name, Object, Scope};
 use tokio::sync::watch;
 
 use crate::measure::time_us;
@@ -32,7 +33,7 @@ const FORMULAS: [&str; 10] = [
 const DEVICES: u32 = 20;
 
 pub fn thousand() -> anyhow::Result<Vec<Number>> {
-    let (world, _senders) = world()?;
+    let (world, _senders) = world(DEVICES, "")?;
     let formulas = formulas()?;
     let own = (1..=DEVICES).map(|n| Ok(format!("M{n}").parse()?)).collect::<anyhow::Result<Vec<_>>>()?;
     let known = {
@@ -59,6 +60,30 @@ pub fn thousand() -> anyhow::Result<Vec<Number>> {
     ])
 }
 
+/// The same formulas as user variables of 100 meters beside 100 wallboxes, one in ten naming the variable before it: all
+/// that happens at the end of a cycle, from the look at the site to the values that everybody sees.
+pub fn cycle() -> anyhow::Result<Vec<Number>> {
+    let mut variables = String::from("[variables]\n");
+    for n in 0..1_000_usize {
+        let device = n % 100 + 1;
+        let text = match (n % 10, n) {
+            (0, 2..) => format!("M{}.v{} + 1", (n - 2) % 100 + 1, n - 2),
+            (kind, _) => FORMULAS[kind].replace('#', &device.to_string()),
+        };
+        variables.push_str(&format!("\"M{device}.v{n}\" = \"{text}\"\n"));
+    }
+    let (world, _senders) = world(100, &variables)?;
+    let cycles = Variables::new(world.clone());
+    let values = world.variables();
+    let known =
+        (0..1_000).filter(|n| values.borrow().get(&Name::new(Object::Meter(n % 100 + 1), &format!("v{n}"))).is_some());
+    // All but those that ask for what nobody has.
+    let known = known.count();
+    anyhow::ensure!(known == 900, "{known} of the variables have a value");
+    let value = time_us(200, || cycles.recompute())?;
+    Ok(vec![Number::at_most("formulas_cycle_us", value, "µs", 1_000.0)])
+}
+
 fn formulas() -> anyhow::Result<Vec<Formula>> {
     let texts = (1..=1_000 / FORMULAS.len()).flat_map(|round| {
         let device = (round as u32 % DEVICES + 1).to_string();
@@ -76,10 +101,12 @@ impl Scope for Same {
     }
 }
 
-fn world() -> anyhow::Result<(World, Vec<StatusSender>)> {
+/// `devices` wallboxes and as many meters, and the rest of the file.
+fn world(devices: u32, more: &str) -> anyhow::Result<(World, Vec<StatusSender>)> {
     let mut text =
         "[load]\nmode = \"observe\"\n[[circuit]]\nid = \"main\"\nlimit_ma = [160000, 160000, 160000]\n".to_owned();
-    for n in 1..=DEVICES {
+    text.push_str(more);
+    for n in 1..=devices {
         let role = if n == 1 { "role = \"grid\"\n" } else { "" };
         text.push_str(&format!("[[device]]\nid = \"M{n}\"\ntype = \"http-input\"\n{role}"));
         text.push_str(&format!("[[device]]\nid = \"E{n}\"\ntype = \"http-input\"\n"));

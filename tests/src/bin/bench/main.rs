@@ -63,6 +63,7 @@ const GROUPS: &[Group] = &[
     Group { names: &["modbus_counters_late"], run: || Box::pin(counters::hundred_on_ten_buses()) },
     Group { names: &["plan_20_chargers_us"], run: || Box::pin(async { plan::twenty_chargers() }) },
     Group { names: &["formulas_1000_us"], run: || Box::pin(async { formulas::thousand() }) },
+    Group { names: &["formulas_cycle_us"], run: || Box::pin(async { formulas::cycle() }) },
     Group { names: &["spin_neighbour_delay_ms"], run: || Box::pin(spin::neighbour_delay()) },
 ];
 

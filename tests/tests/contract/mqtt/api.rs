@@ -68,6 +68,22 @@ async fn a5_calls_keep_their_order() {
 }
 
 #[tokio::test]
+async fn h9_a_formula_over_mqtt_follows_a_fed_meter() {
+    let host = Host::at_embedded(API, M3).await;
+    host.ready("cfos_mqtt").await;
+    let vars = r#"{"vars":[{"name":"kw","expr":"M3.power_w / 1000"}]}"#;
+    host.ear.publish("cfos_mqtt/api/cmd=set_cm_vars", vars).await;
+    host.ear.json("cfos_mqtt/api_res", |answer| *answer == "ok").await;
+    for (watts, kilowatts) in [(2_300, 2.3), (-500, -0.5)] {
+        host.ear.publish("cfos_mqtt/set/M3", &format!("{{\"power_w\": {watts}}}")).await;
+        let wanted = json!({"vars": [
+            {"name": "kw", "expr": "M3.power_w / 1000", "val": kilowatts, "value": kilowatts},
+        ]});
+        host.ear.json("cfos_mqtt/get/params", |params| params["cm_vars"] == wanted).await;
+    }
+}
+
+#[tokio::test]
 async fn b21_every_call_is_answered() {
     let host = Host::at_mosquitto(API, &format!("{M1}{M3}")).await;
     host.ready("cfos_mqtt").await;

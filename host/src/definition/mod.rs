@@ -7,6 +7,7 @@ mod http;
 mod library;
 mod modbus;
 mod mqtt;
+pub mod outputs;
 mod readings;
 mod watch;
 

@@ -30,6 +30,7 @@ use crate::contract::mqtt::{self, ContractMqtt};
 use crate::contract::ta_log::{self, TaLog};
 use crate::contract::{SiteSource, SiteView};
 use crate::control::{self, ControlHandle};
+use crate::definition::outputs::{self, OutputParts, Outputs};
 use crate::definition::{self, Library};
 use crate::device::http_input::Feeds;
 use crate::device::installed::Services;
@@ -74,6 +75,7 @@ pub struct App {
     transports: Transports,
     devices: Devices,
     control: ControlHandle,
+    outputs: Outputs,
     contract: ContractMqtt,
     sessions: Sessions,
     ta_log: TaLog,
@@ -180,6 +182,15 @@ impl App {
             registers: registers.clone(),
             variables,
         };
+        let definitions = devices.definitions().clone();
+        let output_parts = OutputParts {
+            world,
+            config: source.config.clone(),
+            definitions: Arc::new(move |dev_type| definitions.get(dev_type)),
+            transports: transports.clone(),
+            manager: Arc::new(api.clone()),
+        };
+        let outputs = outputs::spawn(output_parts, control.plan());
         let web = Web::start(listener, WebState { api: api.clone(), tls });
         let contract = mqtt::spawn(api.clone());
         let (transactions, serial) = (sessions.transactions().clone(), Arc::clone(&source.serial));
@@ -201,6 +212,7 @@ impl App {
             transports,
             devices,
             control,
+            outputs,
             contract,
             sessions,
             ta_log,
@@ -277,6 +289,8 @@ impl App {
         self.reload.stop().await;
         drop(self.modbus_server);
         self.control.shutdown().await;
+        // While the devices and the API they may go through are still there.
+        self.outputs.shutdown().await;
         // Ends control over `ctl`, and fed wallboxes read their last order from what it publishes.
         self.contract.shutdown().await;
         self.sessions.shutdown().await;

@@ -163,7 +163,7 @@ struct Read {
 
 impl Known {
     fn begin(&mut self, shared: &Arc<SharedSets>) {
-        if self.shared != *shared {
+        if !Arc::ptr_eq(&self.shared, shared) {
             self.shared = Arc::clone(shared);
             // Read anew; what is wrong is said only where that is something else.
             self.read.values_mut().for_each(|read| read.text.clear());

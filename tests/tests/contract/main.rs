@@ -14,6 +14,7 @@ mod fields;
 mod modbus;
 mod mqtt;
 mod published;
+mod rules;
 mod saving;
 mod sessions;
 mod web;

@@ -37,8 +37,8 @@ pub(super) fn new_id(api: &Api) -> Result<Answer, Refusal> {
 /// Makes or changes a user; keys that are not given stay. `"delete": true` removes the user: how the original's
 /// clients say that is not documented.
 ///
-/// Without the admin password the body has to hold the id of a user; then that user's own name, list entry and cards
-/// may change. Wallboxes are given by the admin alone: a user could else charge where nobody wants that.
+/// Without the admin password the body has to hold the id of a user; then that user's own name, list entry, cards
+/// and charging rules may change. Wallboxes are given by the admin alone: a user could else charge where nobody wants that.
 pub(super) async fn set(api: &Api, call: &Call) -> Result<Answer, Refusal> {
     let _one = api.changes.lock().await;
     let body = values::object(&call.body)?;

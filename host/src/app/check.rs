@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use super::files::rule_sets;
 use super::{Options, definition_folders, plugin_folders};
 use crate::config::{self, Config, ConfigError, ConfigErrors, HTTP_INPUT};
 use crate::definition::{self, DefinitionEvent, Library};
 use crate::plugin::{self, Registry};
+use crate::rules::{self, RuleSet};
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::web;
 
@@ -16,6 +18,33 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Everything that is wrong, a line each; empty if all is well.
     pub errors: Vec<String>,
+}
+
+impl Report {
+    /// Charging rules and rule-set files. What nobody here knows is kept for clients and has no effect: worth a note.
+    fn rules(&mut self, config: &Config, folder: &Path) {
+        let (shared, wrong) = rules::read_folder(folder);
+        self.errors.extend(wrong);
+        let mut tell = |set: RuleSet, of: &dyn Fn(String) -> String| {
+            for problem in set.problems() {
+                let told = of(problem.to_string());
+                if problem.unknown_code { self.notes.push(told) } else { self.errors.push(told) }
+            }
+        };
+        for device in &config.devices {
+            let Some(text) = &device.charging_rules else { continue };
+            tell(rules::select(text, &shared), &|message| {
+                config.device_error(&device.id, "charging_rules", message).to_string()
+            });
+        }
+        for user in &config.users {
+            let Some(text) = &user.charging_rules else { continue };
+            let file = &config.places.file;
+            tell(rules::select(text, &shared), &|message| {
+                format!("{file}: user {}: charging_rules: {message}", user.name)
+            });
+        }
+    }
 }
 
 /// Checks configuration, plugins and bindings, and reports all of it together.
@@ -37,6 +66,7 @@ pub async fn check(options: &Options) -> anyhow::Result<Report> {
         report.errors.push(error.to_string());
     }
     report.errors.extend(unreadable_files(&config).iter().map(ToString::to_string));
+    report.rules(&config, &rule_sets(&options.config));
     registry.allow_wasi_sizes(config.devices.iter().any(|device| device.wasi));
     let folders = plugin_folders(Some(&options.config), &options.plugins);
     report.notes.extend(folders.iter().filter(|folder| folder.is_dir()).map(|f| format!("plugins in {}", f.display())));
@@ -119,6 +149,33 @@ pub(super) fn unknown_types(config: &Config, registry: &Registry, library: &Libr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_that_are_wrong_are_named_with_their_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |text: &str| std::fs::write(folder.path().join("a.json"), text).unwrap();
+        let text = "[[circuit]]\nid = \"m\"\nlimit_ma = [1, 1, 1]\n[[device]]\nid = \"E1\"\ntype = \"http-input\"\n\
+                    charging_rules = { selected_id = \"sun\" }\n[[user]]\nid = \"1\"\nname = \"Ann\"\n\
+                    charging_rules = [{ ctype = 51, aexpr = \"1 +\" }, { ctype = 4, aexpr = 1 }]\n";
+        let config = config::parse("f", text, &[]).unwrap();
+        let check = || {
+            let mut report = Report::default();
+            report.rules(&config, folder.path());
+            report
+        };
+        file("{");
+        let Report { notes, errors } = check();
+        assert!(errors[0].contains("a.json: ") && errors[0].contains("line 1 column 1"), "{errors:?}");
+        assert!(
+            errors[1].contains("device.E1.charging_rules") && errors[1].contains("no rule set \"sun\""),
+            "{errors:?}"
+        );
+        assert!(errors[2].starts_with("f: user Ann: charging_rules: rule 0.aexpr: "), "{errors:?}");
+        assert_eq!((errors.len(), notes.len()), (3, 1));
+        assert!(notes[0].contains("rule 1.ctype: 4 is not known here"), "{notes:?}");
+        file(r#"{"set_id": "sun", "charging_rules": []}"#);
+        assert_eq!(check().errors.len(), 1);
+    }
 
     #[test]
     fn files_that_cannot_be_read_are_named_with_their_keys() {

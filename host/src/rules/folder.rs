@@ -60,6 +60,16 @@ impl RuleFolder {
     }
 }
 
+/// The sets of a folder now, and what is wrong with its files.
+#[must_use]
+pub fn read_folder(path: &Path) -> (SharedSets, Vec<String>) {
+    let mut folder = Folder { path: path.to_owned(), files: BTreeMap::new() };
+    folder.look();
+    let wrong =
+        folder.files.iter().filter_map(|(path, file)| Some(format!("{}: {}", path.display(), file.wrong.as_ref()?)));
+    (folder.sets(), wrong.collect())
+}
+
 /// Files are read off the runtime's threads.
 async fn look(mut folder: Folder) -> Folder {
     let path = folder.path.clone();

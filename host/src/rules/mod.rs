@@ -14,7 +14,7 @@ mod times;
 
 pub use engine::{Decided, Engine, RuledBox, RuledSite, Scopes};
 pub use evaluate::{MOST_STEPS, Powers, RuleContext, RuleMemory, Verdict, evaluate};
-pub use folder::RuleFolder;
+pub use folder::{RuleFolder, read_folder};
 pub use live::{Assign, LiveRules};
 pub use local_time::LocalTime;
 pub use rule::{Action, Condition, Flow, MOST_RULES, Problem, Rule, RuleSet};

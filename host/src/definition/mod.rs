@@ -9,6 +9,8 @@ mod modbus;
 mod mqtt;
 pub mod outputs;
 mod readings;
+mod tap;
+pub mod trial;
 mod watch;
 
 pub use device::{Misfit, Parts, binding};

@@ -1,8 +1,9 @@
-//! `ladekern definition check | schema | from-csv`: tools for people who describe a device in a file.
+//! `ladekern definition check | try | schema | from-csv`: tools for people who describe a device in a file.
 
 mod check;
 mod from_csv;
 mod schema;
+mod try_;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -16,6 +17,8 @@ use clap::Subcommand;
 pub enum DefinitionCommand {
     /// Check definition files, and report every error with its line, column and key.
     Check(check::CheckArgs),
+    /// Read a real device once with a definition file: what came over the wire beside what was made of it.
+    Try(try_::TryArgs),
     /// Print the JSON Schema of definition files, for editors.
     Schema(schema::SchemaArgs),
     /// Make a definition file of a table of registers.
@@ -25,6 +28,7 @@ pub enum DefinitionCommand {
 pub(super) fn run(command: &DefinitionCommand) -> anyhow::Result<ExitCode> {
     match command {
         DefinitionCommand::Check(args) => check::run(args),
+        DefinitionCommand::Try(args) => try_::run(args),
         DefinitionCommand::Schema(args) => schema::run(args),
         DefinitionCommand::FromCsv(args) => from_csv::run(args),
     }

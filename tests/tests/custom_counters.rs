@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ladekern_sim::counters::{Counters, CountersOptions};
 use ladekern_tests::daemon::Daemon;
+use ladekern_tests::mosquitto::Mosquitto;
 use ladekern_tests::{free_port, http, root, until};
 use serde_json::{Value, json};
 
@@ -104,6 +106,88 @@ async fn the_example_reads_all_three_devices_and_follows_its_definitions() {
     let (code, output) = daemon.stop().await;
     assert_eq!(code, Some(0), "{output}");
     sim.stop().await;
+}
+
+/// One reading with `ladekern definition try … --json`: the exit code and what is said of each variable.
+async fn tried(definition: &Path, address: &str, more: &[&str]) -> (Option<i32>, Value) {
+    let args = ["definition", "try", definition.to_str().unwrap(), "--json", "--address", address];
+    let (code, output) = Daemon::start(args.iter().chain(more)).ended(Duration::from_secs(60)).await;
+    (code, serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error} in:\n{output}")))
+}
+
+fn variable(tried: &Value, name: &str) -> Value {
+    let all = tried["variables"].as_array().cloned().unwrap_or_default();
+    all.into_iter().find(|variable| variable["name"] == json!(name)).unwrap_or_else(|| panic!("{name}: {tried:#}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_definition_can_be_tried_at_a_real_device() {
+    let broker = Mosquitto::start();
+    let options = CountersOptions {
+        modbus: ([127, 0, 0, 1], 0).into(),
+        http: ([127, 0, 0, 1], 0).into(),
+        broker: Some(broker.url()),
+        interval: Duration::from_millis(200),
+    };
+    let counters = Counters::start(options).await.unwrap();
+    let folder = copy();
+    let file = |name: &str| folder.path().join("definitions").join(name);
+
+    let (code, meter) = tried(&file("hp-meter.json"), &counters.modbus_url(), &["--unit", "1"]).await;
+    assert_eq!((code, &meter["ok"]), (Some(0), &json!(true)), "{meter:#}");
+    // 1234560 Wh are 123456 = 0x1e240, the low word first.
+    let import = variable(&meter, "import_wh");
+    let counted = import["raw"].as_str().unwrap();
+    assert!(counted.starts_with("e2") && counted.ends_with(" 0001"), "{import}");
+    assert!(between(&import["value"], 1_234_550.0, 1_234_900.0) && import["unit"] == "Wh", "{import}");
+    let serial = variable(&meter, "serial");
+    assert_eq!((&serial["raw"], &serial["value"]), (&json!("0135 2515"), &json!("20260117")), "{serial}");
+    assert_eq!(variable(&meter, "version")["value"], "2.7");
+    assert!(between(&variable(&meter, "*Sag")["value"], -2.1, 2.1));
+
+    // Without its power: it is derived, and says so. What is refused says so, too, and costs only itself.
+    let definition = file("hp-meter.json");
+    edit(&definition, "power_w: { address: 18", "refused: { address: 999");
+    let (code, meter) = tried(&definition, &counters.modbus_url(), &[]).await;
+    assert_eq!(code, Some(0));
+    let power = variable(&meter, "power_w");
+    assert!(between(&power["value"], 1200.0, 3000.0) && power["derived"] == true && power["raw"].is_null(), "{power}");
+    let refused = variable(&meter, "refused");
+    assert!(refused["value"].is_null() && refused["error"].as_str().unwrap().contains("exception 2"), "{refused}");
+    let args = ["definition", "try", definition.to_str().unwrap(), "--address", &counters.modbus_url()];
+    let (_, output) = Daemon::start(args).ended(Duration::from_secs(60)).await;
+    assert!(output.contains("derived from currents and voltages") && output.contains("0135 2515"), "{output}");
+
+    let inverter = file("sun-3k.json");
+    edit(&inverter, "ac.voltage[2]", "ac.voltage[3]");
+    let (code, inverter) = tried(&inverter, &counters.http_url(), &[]).await;
+    assert_eq!(code, Some(0));
+    let power = variable(&inverter, "power_w");
+    let raw: f64 = power["raw"].as_str().unwrap().parse().unwrap();
+    assert_eq!((power["value"].as_f64().unwrap(), &power["unit"]), (-raw, &json!("W")));
+    let missing = variable(&inverter, "voltage_l3");
+    assert!(missing["error"].as_str().unwrap().contains("ac.voltage[3]"), "{missing}");
+
+    let battery = file("cellar-battery.json");
+    let (code, read) = tried(&battery, &broker.url(), &[]).await;
+    assert_eq!(code, Some(0), "{read:#}");
+    let degrees = variable(&read, "*Temperature");
+    let raw: f64 = degrees["raw"].as_str().unwrap().parse().unwrap();
+    assert_eq!(degrees["value"].as_f64(), Some(raw));
+    let (code, silent) = tried(&battery, &broker.url(), &["--topic-prefix", "elsewhere", "--seconds", "1"]).await;
+    assert_eq!((code, &silent["ok"]), (Some(1), &json!(false)), "{silent:#}");
+    let soc = variable(&silent, "soc");
+    assert!(soc["error"].as_str().unwrap().contains("no message on the topic counters/battery within 1 s"), "{soc}");
+
+    // Nobody there, and options of another transport.
+    let nobody = format!("tcp://127.0.0.1:{}", free_port());
+    let (code, nothing) = tried(&file("hp-meter.json"), &nobody, &[]).await;
+    assert_eq!((code, &nothing["ok"]), (Some(1), &json!(false)), "{nothing:#}");
+    assert!(nothing["error"].as_str().unwrap().contains("not reachable"), "{nothing:#}");
+    let args = ["definition", "try", battery.to_str().unwrap(), "--unit", "3", "--address", &broker.url()];
+    let (code, output) = Daemon::start(args).ended(Duration::from_secs(60)).await;
+    assert!(code == Some(1) && output.contains("--unit belongs to Modbus"), "{output}");
+    counters.stop().await;
 }
 
 #[tokio::test]

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::config::{self, DeviceConfig, EndpointConfig, EndpointUrl};
+use crate::config::{self, Config, DeviceConfig, EndpointConfig, EndpointUrl};
+use crate::definition::{DefinitionFile, Described, Parts};
 use crate::device::guest::{Artefact, Wired};
 use crate::device::http_input;
 use crate::device::installed::{Installed, Services, Wires};
 use crate::device::live::{Failure, Live};
+use crate::formulas::World;
 use crate::plugin::{Plugin, SlotKind};
 use crate::sample::{MqttMessage, Sample, SampleError, expected_keys};
 use crate::site::{Clock, DeviceId, DeviceKind, Info, Outcome, Values};
@@ -106,13 +108,51 @@ pub async fn with_plugin(plugin: Arc<Plugin>, recording: &Recording, clock: Cloc
     let sample = Sample::parse(&recording.text, recording.request.as_deref())?;
     let kind = if plugin.exports().charge_control { DeviceKind::Evse } else { DeviceKind::Meter };
     let device = binding(&plugin, &sample, recording, kind)?;
-    let wires = Arc::new(SampleWires { sample: sample.clone(), filters: Mutex::default() });
+    let wires = Arc::new(SampleWires { sample, filters: Mutex::default() });
     let services =
         Services { wires: Arc::new(Arc::clone(&wires)), state: DriverState::in_memory()?, clock, log_tap: None };
     let artefact: Arc<dyn Artefact> = Arc::new(Installed::new(plugin, services));
-    let mut live = Live::start(&artefact, &device, &Wired::default(), clock).await?;
-    let mut values = Values::default();
-    let mut take = |outcome: Outcome| values.merge(outcome, clock.now());
+    run(&artefact, &device, &wires, kind, clock).await
+}
+
+/// Decodes with a definition: reads what was recorded once, and every recorded message.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub async fn with_definition(
+    file: Arc<DefinitionFile>,
+    recording: &Recording,
+    clock: Clock,
+) -> Result<Decoded, DecodeError> {
+    let sample = Sample::parse(&recording.text, recording.request.as_deref())?;
+    let wires = Arc::new(SampleWires { sample, filters: Mutex::default() });
+    let (dev_type, address) = (&file.definition.dev_type, wires.sample.address());
+    let config = format!("[[device]]\nid = \"M1\"\ntype = {dev_type:?}\naddress = \"{address}\"\n");
+    let (config, mut device) = parsed(&config)?;
+    if let (Sample::Mqtt(_), Some(endpoint)) = (&wires.sample, device.endpoints.values_mut().next()) {
+        endpoint.topic_prefix = recording.topic_prefix.clone().unwrap_or_default();
+    }
+    let parts = Parts { wires: Arc::new(Arc::clone(&wires)), clock, world: World::alone(config, clock) };
+    let artefact: Arc<dyn Artefact> = Arc::new(Described::new(file, parts));
+    run(&artefact, &device, &wires, DeviceKind::Meter, clock).await
+}
+
+/// Polls once, and hands over every recorded message.
+async fn run(
+    artefact: &Arc<dyn Artefact>,
+    device: &DeviceConfig,
+    wires: &SampleWires,
+    kind: DeviceKind,
+    clock: Clock,
+) -> Result<Decoded, DecodeError> {
+    let mut live = Live::start(artefact, device, &Wired::default(), clock).await?;
+    let mut decoded = Decoded { values: Values::default(), info: live.info.clone(), kind };
+    let mut take = |mut outcome: Outcome| {
+        if let Some(info) = outcome.info.take() {
+            decoded.info = info;
+        }
+        decoded.values.merge(outcome, clock.now());
+    };
     if live.is_polled() {
         let polled = live.poll().await;
         // A sample holds what one device said; a part the driver cannot read is an error here, not a gap.
@@ -121,14 +161,21 @@ pub async fn with_plugin(plugin: Arc<Plugin>, recording: &Recording, clock: Cloc
         }
         polled.outcomes.into_iter().for_each(&mut take);
     }
-    if let Sample::Mqtt(messages) = &sample {
-        for message in messages.iter().filter_map(|message| wires.deliver(message, &device, clock)) {
+    if let Sample::Mqtt(messages) = &wires.sample {
+        for message in messages.iter().filter_map(|message| wires.deliver(message, device, clock)) {
             if let Some(outcome) = live.message(&message).await? {
                 take(outcome);
             }
         }
     }
-    Ok(Decoded { values, info: live.info.clone(), kind })
+    Ok(decoded)
+}
+
+/// A configuration and its one device.
+fn parsed(text: &str) -> Result<(Config, DeviceConfig), Failure> {
+    let parsed = config::parse("the recording", text, &[]).map_err(|e| Failure::Misconfigured(e.to_string()))?;
+    let device = parsed.devices.first().cloned().ok_or_else(|| Failure::Misconfigured("no device".to_owned()))?;
+    Ok((parsed, device))
 }
 
 /// The device a user would have written for this recording.
@@ -139,9 +186,9 @@ fn binding(
     kind: DeviceKind,
 ) -> Result<DeviceConfig, DecodeError> {
     let (wanted, url) = match sample {
-        Sample::Http(_) => (SlotKind::Http, "http://recorded.invalid".to_owned()),
-        Sample::Modbus(_) => (SlotKind::Modbus, "tcp://recorded.invalid:502".to_owned()),
-        Sample::Mqtt(_) => (SlotKind::Mqtt, "mqtt://recorded.invalid".to_owned()),
+        Sample::Http(_) => (SlotKind::Http, sample.address()),
+        Sample::Modbus(_) => (SlotKind::Modbus, sample.address()),
+        Sample::Mqtt(_) => (SlotKind::Mqtt, sample.address()),
     };
     let slots = &plugin.manifest().slots;
     let Some((slot, _)) = slots.iter().find(|(_, slot)| slot.kind == wanted) else {
@@ -163,8 +210,7 @@ fn binding(
         "[[device]]\nid = \"{id}\"\ntype = \"{}\"\nendpoint.{slot} = {{ url = \"{url}\"{prefix} }}\n",
         plugin.id()
     );
-    let parsed = config::parse("the recording", &text, &[]).map_err(|e| Failure::Misconfigured(e.to_string()))?;
-    let mut device = parsed.devices.into_iter().next().ok_or_else(|| Failure::Misconfigured("no device".to_owned()))?;
+    let (_, mut device) = parsed(&text)?;
     device.config = Value::Object(recording.config.clone());
     // Whoever decodes a file has no secrets to keep from it.
     device.wasi = plugin.needs_wasi();

@@ -1,4 +1,5 @@
-//! Every plugin decodes its fixtures as expected, through the same code as `ladekern decode`.
+//! Every plugin and every supplied definition decodes its fixtures as expected, through the same code as
+//! `ladekern decode`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ladekern::decode::{self, DecodeError, Decoded, Recording};
+use ladekern::definition::{DefinitionFile, Library};
 use ladekern::device::live::Failure;
 use ladekern::plugin::{Plugin, Registry};
 use ladekern::runtime::{Runtime, RuntimeOptions};
@@ -19,16 +21,22 @@ use ladekern_tests::expect::differences;
 use ladekern_tests::{dist, root};
 use serde_json::{Map, Value};
 
-/// The cases of one plugin: folders with `input.json` and `expect.json`.
-fn cases(plugin: &str) -> Vec<PathBuf> {
-    let folder = root().join("plugins").join(plugin).join("fixtures");
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+/// The cases of one plugin or definition: folders with `input.json` and `expect.json`.
+fn cases(folder: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut cases: Vec<PathBuf> = found.map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     assert!(!cases.is_empty(), "{} has no case", folder.display());
     cases
 }
 
-async fn decoded(plugin: &Arc<Plugin>, case: &Path, expected: &Map<String, Value>) -> Result<Decoded, DecodeError> {
+/// What decodes.
+enum Subject {
+    Plugin(Arc<Plugin>),
+    Definition(Arc<DefinitionFile>),
+}
+
+async fn decoded(subject: &Subject, case: &Path, expected: &Map<String, Value>) -> Result<Decoded, DecodeError> {
     let meta = expected.get("_meta").cloned().unwrap_or_default();
     let text = |key: &str| meta.get(key).and_then(Value::as_str).map(str::to_owned);
     let recording = Recording {
@@ -37,7 +45,10 @@ async fn decoded(plugin: &Arc<Plugin>, case: &Path, expected: &Map<String, Value
         topic_prefix: text("topic_prefix"),
         config: meta.get("config").and_then(Value::as_object).cloned().unwrap_or_default(),
     };
-    decode::with_plugin(Arc::clone(plugin), &recording, Clock::start()).await
+    match subject {
+        Subject::Plugin(plugin) => decode::with_plugin(Arc::clone(plugin), &recording, Clock::start()).await,
+        Subject::Definition(file) => decode::with_definition(Arc::clone(file), &recording, Clock::start()).await,
+    }
 }
 
 /// The word `_meta.error` has for what went wrong.
@@ -51,16 +62,26 @@ fn kind(error: &DecodeError) -> &'static str {
     }
 }
 
-async fn wrong(plugin: &Arc<Plugin>, case: &Path) -> Vec<String> {
+async fn wrong(subject: &Subject, case: &Path) -> Vec<String> {
     let expected = std::fs::read_to_string(case.join("expect.json")).unwrap();
     let expected: Map<String, Value> = serde_json::from_str(&expected).unwrap();
     let error = expected.get("_meta").and_then(|meta| meta.get("error")).and_then(Value::as_str);
-    match (decoded(plugin, case, &expected).await, error) {
+    match (decoded(subject, case, &expected).await, error) {
         (Ok(decoded), None) => differences(&expected, &decoded.keys()),
         (Err(failed), Some(error)) if kind(&failed) == error => Vec::new(),
         (Err(failed), _) => vec![format!("{} error: {failed}", kind(&failed))],
         (Ok(decoded), Some(error)) => vec![format!("expected a {error} error, decoded {:?}", decoded.keys())],
     }
+}
+
+/// Everything that is not as expected in the cases of a folder.
+async fn wrongs(subject: &Subject, folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for case in cases(folder) {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        found.extend(wrong(subject, &case).await.into_iter().map(|difference| format!("{name}: {difference}")));
+    }
+    found
 }
 
 /// Runs all cases of a plugin on the runtime of the guests, as the daemon does.
@@ -70,12 +91,7 @@ fn check(id: &str) {
     let registry = Registry::new(Arc::clone(&runtime));
     let found: Vec<String> = runtime.guests().block_on(async {
         let plugin = registry.load_dir(&dist().join("plugins").join(id)).await.unwrap();
-        let mut found = Vec::new();
-        for case in cases(id) {
-            let name = case.file_name().unwrap().to_string_lossy().into_owned();
-            found.extend(wrong(&plugin, &case).await.into_iter().map(|difference| format!("{name}: {difference}")));
-        }
-        found
+        wrongs(&Subject::Plugin(plugin), &root().join("plugins").join(id).join("fixtures")).await
     });
     assert!(found.is_empty(), "{id}:\n  {}", found.join("\n  "));
 }
@@ -98,4 +114,19 @@ fn cfos_power_brain_decodes_its_fixtures() {
 #[test]
 fn go_e_decodes_its_fixtures() {
     check("go-e");
+}
+
+#[tokio::test]
+async fn every_supplied_definition_decodes_its_fixtures() {
+    let folder = root().join("definitions");
+    let (library, events) = Library::open(std::slice::from_ref(&folder));
+    let files = library.all();
+    assert_eq!(files.len(), events.len(), "{events:?}");
+    let mut found = Vec::new();
+    for file in files {
+        let dev_type = file.definition.dev_type.clone();
+        let wrongs = wrongs(&Subject::Definition(file), &folder.join("fixtures").join(&dev_type)).await;
+        found.extend(wrongs.into_iter().map(|wrong| format!("{dev_type}: {wrong}")));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! `ladekern decode TYPE FILE`: what a plugin or a built-in type makes of one recorded payload.
+//! `ladekern decode TYPE FILE`: what a definition, a plugin or a built-in type makes of one recorded payload.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::config::HTTP_INPUT;
 use crate::decode::{self, Decoded, Recording};
+use crate::definition::Library;
 use crate::plugin::Registry;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::site::{Clock, DeviceKind};
@@ -17,7 +18,7 @@ use crate::site::{Clock, DeviceKind};
 /// Arguments of `ladekern decode`.
 #[derive(Debug, Args)]
 pub struct DecodeArgs {
-    /// A plugin's id, or `http-input`.
+    /// A definition's `dev_type`, a plugin's id, or `http-input`.
     #[arg(value_name = "TYPE")]
     device_type: String,
     /// The payload: a plain JSON body, or `{"kind": "http" | "mqtt" | "modbus", …}`; `-` reads standard input.
@@ -41,6 +42,9 @@ pub struct DecodeArgs {
     /// A folder with plugins, searched first.
     #[arg(long, value_name = "DIR")]
     plugins: Vec<PathBuf>,
+    /// A folder with definition files, searched first.
+    #[arg(long, value_name = "DIR")]
+    definitions: Vec<PathBuf>,
 }
 
 pub(super) fn run(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
@@ -56,7 +60,7 @@ pub(super) fn run(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
         let kind = if args.evse { DeviceKind::Evse } else { DeviceKind::Meter };
         super::block_on(async { Ok(decode::with_http_input(&recording, kind, Clock::start())?) })
     } else {
-        super::block_on(with_plugin(args, &recording))
+        super::block_on(with_file(args, &recording))
     };
     let decoded = decoded.with_context(|| format!("{} with {}", args.file.display(), args.device_type))?;
     if args.json {
@@ -65,6 +69,19 @@ pub(super) fn run(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
         print(&decoded);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Definitions first, as the daemon looks for them.
+async fn with_file(args: &DecodeArgs, recording: &Recording) -> anyhow::Result<Decoded> {
+    let folders = crate::app::definition_folders(None, &args.definitions);
+    let (library, _) = Library::open(&folders);
+    if let Some(why) = library.broken(&args.device_type) {
+        bail!("{why}");
+    }
+    match library.get(&args.device_type) {
+        Some(file) => Ok(decode::with_definition(file, recording, Clock::start()).await?),
+        None => with_plugin(args, recording).await,
+    }
 }
 
 async fn with_plugin(args: &DecodeArgs, recording: &Recording) -> anyhow::Result<Decoded> {
@@ -76,7 +93,7 @@ async fn with_plugin(args: &DecodeArgs, recording: &Recording) -> anyhow::Result
     let Some(folder) = found else {
         let searched: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
         bail!(
-            "no plugin \"{}\" in {}; `cargo xtask build-plugins` builds those of this project, --plugins names a folder",
+            "no definition or plugin \"{}\" in {}; `cargo xtask build-plugins` builds those of this project, --plugins names a folder",
             args.device_type,
             searched.join(", ")
         );

@@ -13,7 +13,7 @@ mod tap;
 pub mod trial;
 mod watch;
 
-pub use device::{Misfit, Parts, binding};
+pub use device::{Described, Misfit, Parts, binding};
 pub(crate) use library::sentence;
 pub use library::{DefinitionEvent, DefinitionFile, Library};
 pub use readings::Readings;

@@ -57,6 +57,13 @@ impl World {
         Self::with_wall(board, config, clock, Arc::new(wall))
     }
 
+    /// For a device that is read beside the daemon: it sees the configuration and the time, and no other device.
+    #[must_use]
+    pub fn alone(config: Config, clock: Clock) -> Self {
+        let (_, config) = watch::channel(Arc::new(config));
+        Self::new(Board::default(), config, clock)
+    }
+
     /// With a time of day of its own.
     #[must_use]
     pub fn with_wall(board: Board, config: watch::Receiver<Arc<Config>>, clock: Clock, wall: Wall) -> Self {

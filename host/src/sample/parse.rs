@@ -61,6 +61,17 @@ pub enum SampleError {
 }
 
 impl Sample {
+    /// An address as a user would write it for such a device. Nothing is there.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let address = match self {
+            Sample::Http(_) => "http://recorded.invalid",
+            Sample::Modbus(_) => "tcp://recorded.invalid:502",
+            Sample::Mqtt(_) => "mqtt://recorded.invalid",
+        };
+        address.to_owned()
+    }
+
     /// Reads the text of a file. `request` (such as `GET /status`) says which request a plain JSON body answers;
     /// without it the body answers every request.
     ///

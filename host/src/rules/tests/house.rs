@@ -137,7 +137,8 @@ impl House {
         });
         let rules = LiveRules::new(world.clone(), seen.clone(), shared, assign);
         let (_, allowed) = watch::channel(Arc::default());
-        let handle = control::spawn(board, Arc::clone(&boxes) as _, clock, follow, allowed, Box::new(rules));
+        let handle =
+            control::spawn(board, Arc::clone(&boxes) as _, clock, follow, allowed, Box::new(rules), world.clone());
         world.connect(handle.plan(), seen);
         Self {
             clock,

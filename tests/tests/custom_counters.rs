@@ -110,7 +110,8 @@ async fn the_example_reads_all_three_devices_and_follows_its_definitions() {
 
 /// One reading with `ladekern definition try … --json`: the exit code and what is said of each variable.
 async fn tried(definition: &Path, address: &str, more: &[&str]) -> (Option<i32>, Value) {
-    let args = ["definition", "try", definition.to_str().unwrap(), "--json", "--address", address];
+    // What the program logs would stand in the midst of it.
+    let args = ["--log", "off", "definition", "try", definition.to_str().unwrap(), "--json", "--address", address];
     let (code, output) = Daemon::start(args.iter().chain(more)).ended(Duration::from_secs(60)).await;
     (code, serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error} in:\n{output}")))
 }

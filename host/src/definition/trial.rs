@@ -84,7 +84,7 @@ pub async fn run(
             messages = hear(&mut live, topics(&file.definition), Instant::now() + listen, take).await;
             let brokers = transports.brokers();
             brokers.iter().find(|_| messages.is_empty()).and_then(|broker| match &broker.state {
-                BrokerState::Down(reason) => Some(format!("{}: {reason}", broker.url)),
+                BrokerState::Down(reason) => Some(reason.clone()),
                 BrokerState::Connecting => Some(format!("{}: no connection in time", broker.url)),
                 BrokerState::Connected { .. } => None,
             })
@@ -186,8 +186,9 @@ impl Said<'_> {
             Target::User { name, .. } => Some(prefixed(quantities::VARIABLE, name)),
         };
         let value = match &quantity {
-            // Who the device is comes as one text on the board.
+            // Who the device is comes as one text on the board; what is fixed needs no device.
             None => read.clone().ok().flatten(),
+            Some(_) if matches!(variable.source, Source::Fixed(_)) => read.clone().ok().flatten(),
             Some(quantity) => {
                 let number = self.values.get(quantity.as_str()).map(|measured| Value::Number(measured.value));
                 number.or_else(|| Some(Value::Text(self.values.text(quantity.as_str())?.value.clone())))

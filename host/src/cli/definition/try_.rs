@@ -87,7 +87,9 @@ fn bound(args: &TryArgs, transport: &Transport) -> anyhow::Result<(Config, Devic
     }
     let text = format!("[[device]]\nid = \"M1\"\ntype = \"tried\"\nendpoint.address = {{ url = {address}{more} }}\n");
     let config = config::parse("--address", &text, &[])?;
-    let device = config.devices.first().cloned().context("--address makes no device")?;
+    let mut device = config.devices.first().cloned().context("--address makes no device")?;
+    let endpoint = device.endpoints.pop_first().context("--address makes no endpoint")?;
+    device.endpoints.insert(DeviceConfig::ADDRESS_SLOT.to_owned(), endpoint.1);
     Ok((config, device))
 }
 

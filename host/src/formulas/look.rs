@@ -83,11 +83,7 @@ impl Look {
 
     /// As [`Look::scope`]; `extra` is asked first for names without prefix, which it gets in lower case.
     #[must_use]
-    pub fn scope_with<'a>(
-        &'a self,
-        own: Option<&'a DeviceId>,
-        extra: &'a dyn Fn(&str) -> Option<f64>,
-    ) -> SiteScope<'a> {
+    pub fn scope_with<'a>(&'a self, own: Option<&'a DeviceId>, extra: Extra<'a>) -> SiteScope<'a> {
         SiteScope { look: self, own, extra: Some(extra) }
     }
 
@@ -155,12 +151,15 @@ fn object_of(id: &DeviceId) -> Option<Object> {
     })
 }
 
+/// Tells the values of names without prefix before anybody else does.
+pub type Extra<'a> = &'a dyn Fn(&str) -> Option<f64>;
+
 /// What a formula of one device, or of the Charging Manager, sees.
 #[derive(Clone, Copy)]
 pub struct SiteScope<'a> {
     look: &'a Look,
     own: Option<&'a DeviceId>,
-    extra: Option<&'a dyn Fn(&str) -> Option<f64>>,
+    extra: Option<Extra<'a>>,
 }
 
 impl Scope for SiteScope<'_> {

@@ -26,7 +26,7 @@ use crate::site::{Board, Clock, VariableValues};
 pub(crate) use device::is_of_device;
 pub(crate) use facts::{connector_state, power_w};
 pub use flow::{Flow, Flows, Silent};
-pub use look::{Look, SiteScope};
+pub use look::{Extra, Look, SiteScope};
 pub(crate) use manager::{is_of_manager, surplus_name};
 
 /// Tells the local time; `None` while the system's clock is not set.
@@ -36,13 +36,15 @@ pub type Wall = Arc<dyn Fn() -> Option<Zoned> + Send + Sync>;
 #[derive(Clone)]
 pub struct World(Arc<Parts>);
 
+type Decided = (watch::Receiver<Arc<PlanView>>, watch::Receiver<Arc<SessionView>>);
+
 struct Parts {
     board: Board,
     config: watch::Receiver<Arc<Config>>,
     clock: Clock,
     wall: Wall,
     /// What is made after the devices, which need a `World` themselves.
-    decided: OnceLock<(watch::Receiver<Arc<PlanView>>, watch::Receiver<Arc<SessionView>>)>,
+    decided: OnceLock<Decided>,
     values: watch::Sender<Arc<VariableValues>>,
 }
 

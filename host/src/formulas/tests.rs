@@ -191,18 +191,13 @@ async fn the_global_meters_follow_from_the_roles() {
         ("GM.available_evse", Some((35.0 + 32.0 + 35.0) * 230.0 - 700.0)),
         ("GM.nothing", None),
         ("GM.surplus.nothing", None),
-        ("E1.surplus_pcur", Some(2_600.0 / 230.0 / 3.0 * 1_000.0)),
+        ("round(E1.surplus_pcur)", Some(3_768.0)),
     ]);
     // One silent meter, and what needs it is missing.
     tokio::time::advance(Duration::from_secs(8)).await;
     site.say("M1", &[("power.total", 0.0)]);
     tokio::time::advance(Duration::from_secs(3)).await;
-    site.check(&[
-        ("GM.grid_demand", Some(0.0)),
-        ("GM.produced", None),
-        ("GM.consumed", None),
-        ("GM.surplus", Some(0.0)),
-    ]);
+    site.check(&[("GM.grid_demand", Some(0.0)), ("GM.produced", None), ("GM.consumed", None), ("GM.surplus", None)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,6 +55,10 @@ pub(super) fn pages(definition: &Definition) -> Vec<Page> {
     sorted.into_iter().map(page).collect()
 }
 
+fn is_optional(readings: &Readings, variable: usize) -> bool {
+    readings.definition().variables.get(variable).is_some_and(|variable| variable.optional)
+}
+
 impl Page {
     /// Whether there is nothing left to read: all of it is read once, and has been.
     pub fn is_settled(&self, readings: &Readings) -> bool {
@@ -73,8 +77,14 @@ impl Page {
                     None
                 }
                 (Place::Input(input), Ok(value)) => readings.set_input(*input, &value, at).err(),
-                // The device answers, and says that it does not know: the value grows old, nothing is wrong.
-                (_, Err(error)) if error.is_missing() => None,
+                // The device answers, and says that it does not know, or has no such thing: nothing is wrong.
+                (Place::Variable(variable), Err(error))
+                    if error.is_missing() || error.is_absent() && is_optional(readings, *variable) =>
+                {
+                    readings.set_unknown(*variable);
+                    None
+                }
+                (Place::Input(_), Err(error)) if error.is_missing() => None,
                 (_, Err(error)) => Some(error.to_string()),
             };
             match wrong {

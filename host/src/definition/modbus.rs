@@ -275,7 +275,10 @@ impl ModbusGuest {
             let Some((_, text)) = &field.refused else { continue };
             let definition = self.readings.definition();
             let name = match field.place {
-                Place::Variable(at) => definition.variables.get(at).map_or_else(String::new, |one| one.name.clone()),
+                Place::Variable(at) => match definition.variables.get(at) {
+                    Some(variable) if variable.optional => continue,
+                    variable => variable.map_or_else(String::new, |one| one.name.clone()),
+                },
                 Place::Input(at) => format!("inputs[{at}]"),
             };
             troubles.push(format!("{name}: {text}"));

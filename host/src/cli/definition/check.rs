@@ -21,7 +21,7 @@ pub struct CheckArgs {
 
 /// What is said about one file.
 enum Told {
-    Read(Checked),
+    Read(Box<Checked>),
     /// It could not be read; why.
     Unread(String),
 }
@@ -38,7 +38,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     for file in &args.files {
         let name = file.display().to_string();
         let told = match super::read(file) {
-            Ok(text) => Told::Read(parse::check(&name, &text)),
+            Ok(text) => Told::Read(Box::new(parse::check(&name, &text))),
             Err(error) => Told::Unread(format!("{error:#}")),
         };
         files.push((name, told));
@@ -92,7 +92,8 @@ fn answer(files: &[(String, Told)]) -> Value {
                 let error = json!({ "file": name, "line": 0, "column": 0, "key": "", "message": why });
                 json!({ "file": name, "ok": false, "definition": null, "errors": [error], "warnings": [] })
             }
-            Told::Read(Checked { definition, errors, warnings }) => {
+            Told::Read(checked) => {
+                let Checked { definition, errors, warnings } = &**checked;
                 let about = definition.as_ref().map(|definition| {
                     let variables: Vec<&str> = definition.variables.iter().map(|v| v.name.as_str()).collect();
                     json!({
@@ -158,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_answer_for_programs_has_every_finding_with_its_place() {
-        let read = |text: &str| Told::Read(parse::check("f", text));
+        let read = |text: &str| Told::Read(Box::new(parse::check("f", text)));
         let files = [
             ("f".to_owned(), read("{\"rtype\": 2, \"dev_type\": \"d\", \"mtype\": 4, \"soc\": {\"address\": \"t\"}}")),
             ("f".to_owned(), read("{\"rtype\": 2,\n \"dev_typ\": \"d\",\n \"tcp\": {}}")),

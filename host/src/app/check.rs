@@ -215,7 +215,7 @@ mod tests {
         assert!(report.notes.iter().any(|note| note.starts_with("M1: ") && note.ends_with("a.json5")), "{report:?}");
         let errors: Vec<&String> = report.errors.iter().collect();
         let [broken, unknown, misfit] = errors.as_slice() else { panic!("{errors:#?}") };
-        assert!(broken.contains("b.json:2:"), "{broken}");
+        assert!(broken.contains("b.json:1:1: "), "{broken}");
         assert!(unknown.contains("device.M2.type") && unknown.contains("did you mean \"acme-meter\"?"), "{unknown}");
         assert!(misfit.contains("device.M3.address") && misfit.contains("found http://h"), "{misfit}");
     }

@@ -192,7 +192,7 @@ mod tests {
 
     /// Every sentence about a device with these lines.
     fn misfits(rtype: u8, id: &str, lines: &str) -> String {
-        let text = format!("[[device]]\nid = \"{id}\"\ntype = \"acme\"\n{lines}");
+        let text = format!("[mqtt]\nbroker = \"mqtt://b\"\n[[device]]\nid = \"{id}\"\ntype = \"acme\"\n{lines}");
         let config = config::parse("f", &text, &[]).unwrap();
         let misfits = binding(&definition(rtype), &config.devices[0]).err().unwrap_or_default();
         misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")

@@ -209,7 +209,7 @@ mod tests {
             ("/gone", "the device answered nonsense: GET /gone: answered with status 404"),
             ("/large", "(limits.http_body)"),
             ("/denied", "wrong configuration: GET /denied: not allowed: outside"),
-            ("/text", "the device answered nonsense: GET /text: power_w: "),
+            ("/text", "the device answered nonsense: GET /text: is no JSON"),
         ] {
             let (_, mut guest) = guest(&format!("power_w: {{address: '{path}', type: 'float', query: 'p'}}"));
             let said = guest.poll().await.unwrap_err().to_string();

@@ -120,16 +120,6 @@ fn a_formula_without_a_value_keeps_its_last_one_and_lets_it_grow_old() {
 }
 
 #[test]
-fn formulas_that_need_each_other_are_named() {
-    let circle = Readings::new(definition("power_w: {expr: 'a'}, a: {expr: 'b + 1'}, b: {expr: 'a'}")).unwrap_err();
-    assert_eq!(
-        circle.to_string(),
-        "the formulas of power_w, a, b need each other's values; at least one has to do without"
-    );
-    assert!(Readings::new(definition("power_w: {expr: 'power_w + 1'}")).is_err());
-}
-
-#[test]
 fn inputs_are_bits_counted_through_all_entries() {
     let mut readings =
         readings(&format!("{POWER}, inputs: [{{address: 't', count: 2, query: 'x'}}, {{address: 's', query: 'y'}}]"));

@@ -121,18 +121,23 @@ mod tests {
     #[test]
     fn what_a_device_does_not_know_is_no_trouble() {
         let text = "{rtype: 2, dev_type: 'acme', unavailable: [-32768], \
-             power_w: {address: 't', type: 'int16', query: 'p'}, soc: {address: 't', type: 'float', query: 's'}}";
+             power_w: {address: 't', type: 'int16', query: 'p'}, soc: {address: 't', type: 'float', query: 's'}, \
+             import_wh: {address: 't', query: 'e', optional: true}}";
         let parsed = ladekern_definition::parse("a.json", text).unwrap_or_else(|findings| panic!("{findings:?}"));
         let definition = Arc::new(parsed.definition);
         let mut readings = Readings::new(definition.clone()).unwrap();
         let page = pages(&definition).remove(0);
         let mut take = |payload: &str| {
             let taken = page.take(payload.as_bytes(), Moment(1), &mut readings);
-            (taken.map(|taken| (taken.parts, taken.trouble)), readings.outcome(Moment(1)).readings.len())
+            let known = readings.outcome(Moment(1)).readings;
+            (taken.map(|taken| (taken.parts, taken.trouble)), known.into_iter().map(|(_, value)| value).collect())
         };
-        assert_eq!(take(r#"{"p":-32768,"s":"unavailable"}"#), (Ok((2, None)), 0));
-        assert_eq!(take(r#"{"p":null,"s":50}"#), (Ok((2, None)), 1));
+        let unknown: Vec<Option<f64>> = vec![None; 3];
+        assert_eq!(take(r#"{"p":-32768,"s":"unavailable"}"#), (Ok((3, None)), unknown));
+        assert_eq!(take(r#"{"p":7,"s":50,"e":9}"#), (Ok((3, None)), vec![Some(7.0), Some(50.0), Some(9.0)]));
+        assert_eq!(take(r#"{"p":null,"s":50}"#), (Ok((3, None)), vec![None, Some(50.0), None]));
+        // Only what the definition does not call optional has to be there.
         let sentence = "power_w: p: there is no member \"p\" in the document".to_owned();
-        assert_eq!(take(r#"{"s":50}"#), (Ok((1, Some(sentence))), 1));
+        assert_eq!(take(r#"{"s":50}"#), (Ok((2, Some(sentence))), vec![Some(50.0), None]));
     }
 }

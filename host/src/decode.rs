@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use ladekern_definition::Kind;
 use serde_json::{Map, Value};
 
 use crate::config::{self, Config, DeviceConfig, EndpointConfig, EndpointUrl};
@@ -15,7 +16,7 @@ use crate::device::live::{Failure, Live};
 use crate::formulas::World;
 use crate::plugin::{Plugin, SlotKind};
 use crate::sample::{MqttMessage, Sample, SampleError, expected_keys};
-use crate::site::{Clock, DeviceId, DeviceKind, Info, Outcome, Values};
+use crate::site::{Clock, DeviceId, DeviceKind, Info, Outcome, Role, Values};
 use crate::store::{DriverState, StoreError};
 use crate::transport::{BoxFuture, Endpoint, Inbox, Message, Mqtt, MqttError, Qos, topic_matches};
 
@@ -127,8 +128,14 @@ pub async fn with_definition(
     let sample = Sample::parse(&recording.text, recording.request.as_deref())?;
     let wires = Arc::new(SampleWires { sample, filters: Mutex::default() });
     let (dev_type, address) = (&file.definition.dev_type, wires.sample.address());
+    let role = match file.definition.kind {
+        Kind::Battery => Role::StorageHome,
+        Kind::Inverter => Role::Generation,
+        Kind::Meter | Kind::Other => Role::Display,
+    };
     let config = format!("[[device]]\nid = \"M1\"\ntype = {dev_type:?}\naddress = \"{address}\"\n");
     let (config, mut device) = parsed(&config)?;
+    device.role = role;
     if let (Sample::Mqtt(_), Some(endpoint)) = (&wires.sample, device.endpoints.values_mut().next()) {
         endpoint.topic_prefix = recording.topic_prefix.clone().unwrap_or_default();
     }

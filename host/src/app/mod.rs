@@ -31,7 +31,7 @@ use crate::contract::ta_log::{self, TaLog};
 use crate::contract::{SiteSource, SiteView};
 use crate::control::{self, ControlHandle};
 use crate::definition::outputs::{self, OutputParts, Outputs};
-use crate::definition::{self, Library};
+use crate::definition::{self, DefinitionEvent, Library};
 use crate::device::http_input::Feeds;
 use crate::device::installed::Services;
 use crate::device::manager::{Devices, DevicesParts};
@@ -331,11 +331,16 @@ impl Web {
     }
 }
 
-/// All definitions there are; what is wrong with a file is said in the log.
+/// All definitions there are; the log says how many, and what is wrong with a file.
 async fn open_definitions(dirs: &[PathBuf]) -> anyhow::Result<Library> {
     let dirs = dirs.to_vec();
     let (library, events) = tokio::task::spawn_blocking(move || Library::open(&dirs)).await?;
-    events.iter().for_each(definition::tell);
+    let (loaded, others): (Vec<_>, Vec<_>) =
+        events.iter().partition(|event| matches!(event, DefinitionEvent::Loaded(_)));
+    if !loaded.is_empty() {
+        tracing::info!("{} definitions of devices", loaded.len());
+    }
+    others.into_iter().for_each(definition::tell);
     Ok(library)
 }
 

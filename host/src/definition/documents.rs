@@ -67,6 +67,15 @@ impl Page {
 
     /// Takes over what `payload` holds. The error says why it holds nothing.
     pub fn take(&self, payload: &[u8], at: Moment, readings: &mut Readings) -> Result<Taken, String> {
+        let optional = |place: &Place| matches!(place, Place::Variable(at) if is_optional(readings, *at));
+        if payload.is_empty() && self.places.iter().all(optional) {
+            for place in &self.places {
+                if let Place::Variable(variable) = place {
+                    readings.set_unknown(*variable);
+                }
+            }
+            return Ok(Taken { parts: self.places.len(), trouble: None });
+        }
         let parts = self.document.read(payload).map_err(|error| error.to_string())?;
         let mut taken = Taken { parts: 0, trouble: None };
         let mut troubles = Vec::new();
@@ -136,6 +145,7 @@ mod tests {
         assert_eq!(take(r#"{"p":-32768,"s":"unavailable"}"#), (Ok((3, None)), unknown));
         assert_eq!(take(r#"{"p":7,"s":50,"e":9}"#), (Ok((3, None)), vec![Some(7.0), Some(50.0), Some(9.0)]));
         assert_eq!(take(r#"{"p":null,"s":50}"#), (Ok((3, None)), vec![None, Some(50.0), None]));
+        assert_eq!(take(r#"{"p":7,"s":50,"e":[]}"#), (Ok((3, None)), vec![Some(7.0), Some(50.0), None]));
         // Only what the definition does not call optional has to be there.
         let sentence = "power_w: p: there is no member \"p\" in the document".to_owned();
         assert_eq!(take(r#"{"s":50}"#), (Ok((2, Some(sentence))), vec![Some(50.0), None]));

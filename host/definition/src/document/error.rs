@@ -29,10 +29,11 @@ impl FieldError {
         matches!(self.problem, Problem::NoValue | Problem::Unavailable(_))
     }
 
-    /// What the query asks for is not there: no fault of a variable that is optional.
+    /// What the query asks for is not there, or is no single value (some write `[]` for nothing): no fault of a
+    /// variable that is optional.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        matches!(self.problem, Problem::NotThere { .. })
+        matches!(self.problem, Problem::NotThere { .. } | Problem::Container(_))
     }
 }
 

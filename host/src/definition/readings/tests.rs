@@ -1,3 +1,5 @@
+//! What variables and formulas of a definition hold, and how old it is.
+
 use super::*;
 
 fn definition(variables: &str) -> Arc<Definition> {

@@ -182,12 +182,8 @@ impl Readings {
         let mut outcome = Outcome::default();
         let Edited { variables, inputs } = std::mem::take(&mut self.edited);
         for variable in variables {
-            match self.variables.get(variable) {
-                Some(Variable { quantity: Some(quantity), held: None, .. }) => {
-                    outcome.readings.push((quantity.clone(), None));
-                }
-                _ => self.tell(variable, at, &mut outcome),
-            }
+            self.tell(variable, at, &mut outcome);
+            self.tell_unknown(variable, &mut outcome);
         }
         for input in inputs {
             self.tell_input(input, &mut outcome);
@@ -201,8 +197,12 @@ impl Readings {
             let look = self.site.as_ref().map(|(world, own)| (world.look(), own.clone()));
             for place in 0..self.order.len() {
                 let Some(variable) = self.order.get(place).copied() else { continue };
+                let had = self.variables.get(variable).is_some_and(|variable| variable.held.is_some());
                 self.work_out(variable, at, look.as_ref());
                 self.tell(variable, at, &mut outcome);
+                if had {
+                    self.tell_unknown(variable, &mut outcome);
+                }
             }
         }
         let info = self.info();
@@ -239,6 +239,13 @@ impl Readings {
             firmware: text(Identity::FirmwareVersion),
             features: Vec::new(),
             shown: shown.collect(),
+        }
+    }
+
+    /// That a variable is unknown now, if it is.
+    fn tell_unknown(&self, variable: usize, outcome: &mut Outcome) {
+        if let Some(Variable { quantity: Some(quantity), held: None, .. }) = self.variables.get(variable) {
+            outcome.readings.push((quantity.clone(), None));
         }
     }
 
@@ -280,10 +287,9 @@ impl Readings {
             None => formula.value(&Alone(self)),
         };
         let at = self.oldest(formula).unwrap_or(now);
-        let held = value.map(|number| Measured { value: Value::Number(number), at });
         if let Some(known) = self.variables.get_mut(variable) {
-            // Without a value the last one stays and grows old, as with what is read.
-            known.held = held.or(known.held.take());
+            // Without a value there is none: something it needs is known to be unknown.
+            known.held = value.map(|number| Measured { value: Value::Number(number), at });
         }
     }
 

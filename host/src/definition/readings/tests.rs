@@ -139,3 +139,22 @@ fn a_battery_that_charges_is_positive_in_its_file_and_negative_on_the_board() {
     set(&mut readings, "power_w", 500.0, 1);
     assert_eq!(shown(&readings.outcome(Moment(1))), ["power.total=-500", "var.twice=1000"]);
 }
+
+#[test]
+fn a_formula_that_has_no_value_any_more_is_unknown() {
+    let definition = definition(
+        "a: {address: 't', query: 'a'}, b: {address: 't', query: 'b'}, power_w: {expr: 'a / b'}, spare: {expr: 'z'}",
+    );
+    let mut readings = Readings::new(definition).unwrap();
+    let mut with = |b: f64, at: u64| {
+        readings.set(0, Value::Number(6.0), Moment(at));
+        readings.set(1, Value::Number(b), Moment(at));
+        let told = readings.outcome(Moment(at)).readings;
+        told.into_iter().find(|(name, _)| name.as_str() == "power.total").map(|(_, value)| value)
+    };
+    assert_eq!(with(0.0, 1), None, "it never had one");
+    assert_eq!(with(2.0, 2), Some(Some(3.0)));
+    assert_eq!(with(0.0, 3), Some(None));
+    assert_eq!(with(0.0, 4), None, "that is known already");
+    assert_eq!(with(3.0, 5), Some(Some(2.0)));
+}

@@ -113,15 +113,6 @@ fn formulas_follow_what_they_need_and_are_as_old_as_it() {
 }
 
 #[test]
-fn a_formula_without_a_value_keeps_its_last_one_and_lets_it_grow_old() {
-    let mut readings = readings("power_w: {expr: '100 / u'}, u: {address: 't', type: 'float'}");
-    set(&mut readings, "u", 4.0, 1);
-    assert_eq!(shown(&readings.outcome(Moment(1))), ["var.u=4", "power.total=25"]);
-    set(&mut readings, "u", 0.0, 2);
-    assert_eq!(shown(&readings.outcome(Moment(2))), ["var.u=0", "power.total=25@1"]);
-}
-
-#[test]
 fn inputs_are_bits_counted_through_all_entries() {
     let mut readings =
         readings(&format!("{POWER}, inputs: [{{address: 't', count: 2, query: 'x'}}, {{address: 's', query: 'y'}}]"));

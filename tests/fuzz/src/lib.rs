@@ -4,10 +4,10 @@
 
 #[path = "../../../host/src/config/mod.rs"]
 pub mod config;
-#[path = "../../../host/src/device/http_input/message.rs"]
-pub mod message;
 #[path = "../../../host/src/folders.rs"]
 pub mod folders;
+#[path = "../../../host/src/device/http_input/message.rs"]
+pub mod message;
 #[path = "../../../host/src/site/mod.rs"]
 pub mod site;
 

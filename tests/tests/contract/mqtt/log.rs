@@ -106,7 +106,7 @@ async fn b14_the_publisher_does_not_feed_itself() {
     let entries: Vec<Value> = entries.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
     let targets: Vec<&str> = entries.iter().map(|entry| entry["target"].as_str().unwrap()).collect();
     // The supplied definitions are counted at the start.
-    let ours = ["ladekern::app", "ladekern::web::tls", "ladekern::contract::mqtt::feeding", "ladekern::app::writer"];
+    let ours = ["ladekern::web::tls", "ladekern::app", "ladekern::contract::mqtt::feeding", "ladekern::app::writer"];
     assert_eq!(targets, ours, "{entries:#?}");
 }
 

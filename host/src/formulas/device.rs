@@ -12,52 +12,6 @@ use crate::site::{DeviceKind, DeviceStatus, Moment};
 /// How long a device may be silent before `com_err2`, in ms.
 const LONG_SILENCE_MS: u64 = 12_000;
 
-/// Members that are no user variables, `inputN` apart. Some of them are never known here.
-const MEMBERS: &[&str] = &[
-    "current_l1",
-    "current_l2",
-    "current_l3",
-    "current",
-    "power_w",
-    "offered",
-    "import_wh",
-    "export_wh",
-    "dt",
-    "soc",
-    "id",
-    "txn_duration",
-    "charging_dur",
-    "txn_energy",
-    "min_current",
-    "max_current",
-    "state",
-    "cphases",
-    "pphases",
-    "lb_cur_l1",
-    "lb_cur_l2",
-    "lb_cur_l3",
-    "lb_cur",
-    "surplus_pcur",
-    "surplus_wanted",
-    "budget",
-    "budget_amount",
-    "budget_used",
-    "com_err",
-    "com_err2",
-    "reactive_power",
-    "departure",
-    "req_energy",
-    "plugin_start",
-    "plugin_energy",
-];
-
-/// Whether a device's member of this name, of any case, is no user variable.
-pub(crate) fn is_of_device(member: &str) -> bool {
-    let input = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let member = member.to_ascii_lowercase();
-    MEMBERS.contains(&&*member) || member.strip_prefix("input").is_some_and(input)
-}
-
 /// A member by its lower-case name.
 pub(super) fn member(look: &Look, kind: DeviceKind, number: u32, member: &str) -> Option<f64> {
     let (_, device) = look.device(kind, number)?;

@@ -1,43 +1,11 @@
 //! `CM.`: what the Charging Manager knows itself, and its variables.
 
-use std::sync::LazyLock;
-
 use ladekern_definition::formula::{Name, Object};
 
 use super::look::Look;
+use super::names::{is_of_manager, surplus_name};
 use crate::config::DeviceConfig;
 use crate::site::{DeviceKind, DeviceStatus, Role, quantities};
-
-/// What formulas read and nobody sets.
-const BUILT_IN: &[&str] = &[
-    "_num_charging",
-    "_num_charging1",
-    "_max_total_current",
-    "_max_total_evse_current",
-    "_max_total_current_prc",
-    "_price",
-    "_price_level",
-    "_surplus",
-    "_org_surplus",
-    "_storage_home_max_capacity",
-    "_storage_home_capacity",
-    "_storage_home_soc",
-    "_storage_all_max_capacity",
-    "_storage_all_capacity",
-    "_storage_all_soc",
-    "_dt",
-];
-
-/// Whether `CM.` and this name, of any case, is no variable.
-pub(crate) fn is_of_manager(member: &str) -> bool {
-    BUILT_IN.iter().any(|name| name.eq_ignore_ascii_case(member))
-}
-
-/// `CM._surplus`
-pub(crate) fn surplus_name() -> Name {
-    static NAME: LazyLock<Name> = LazyLock::new(|| Name::new(Object::Manager, "_surplus"));
-    NAME.clone()
-}
 
 /// A member; `name` has the object [`Object::Manager`].
 pub(super) fn member(look: &Look, name: &Name) -> Option<f64> {

@@ -7,6 +7,7 @@ mod facts;
 mod flow;
 mod look;
 mod manager;
+mod names;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -23,11 +24,10 @@ use crate::control::PlanView;
 use crate::session::SessionView;
 use crate::site::{Board, Clock, VariableValues};
 
-pub(crate) use device::is_of_device;
 pub(crate) use facts::{connector_state, power_w};
 pub use flow::{Flow, Flows, Silent};
 pub use look::{Extra, Look, SiteScope};
-pub(crate) use manager::{is_of_manager, surplus_name};
+pub(crate) use names::{is_of_device, is_of_manager, surplus_name};
 
 /// Tells the local time; `None` while the system's clock is not set.
 pub type Wall = Arc<dyn Fn() -> Option<Zoned> + Send + Sync>;

@@ -11,6 +11,12 @@ pub mod message;
 #[path = "../../../host/src/site/mod.rs"]
 pub mod site;
 
+#[path = "../../../host/src/formulas"]
+pub mod formulas {
+    mod names;
+    pub(crate) use names::{is_of_device, is_of_manager, surplus_name};
+}
+
 #[path = "../../../host/src/contract"]
 pub mod contract {
     pub mod api {

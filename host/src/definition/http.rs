@@ -31,30 +31,34 @@ impl HttpGuest {
     async fn read(&mut self) -> Result<Outcome, CallError> {
         let mut troubles = Vec::new();
         let mut failure = None;
-        let mut answered = false;
+        // The moment of the whole poll: when its last page came.
+        let mut answered = None;
         for page in &self.pages {
             if page.is_settled(&self.readings) {
                 continue;
             }
             let Address::Http { method, path } = &page.address else { continue };
             let failed = match fetch(&*self.http, *method, path, self.most).await {
-                Ok(body) => match page.take(&body, self.clock.now(), &mut self.readings) {
-                    Ok(taken) => {
-                        answered = true;
-                        troubles.extend(taken.trouble.map(|trouble| named(*method, path, &trouble)));
-                        continue;
+                Ok(body) => {
+                    let now = self.clock.now();
+                    match page.take(&body, now, &mut self.readings) {
+                        Ok(taken) => {
+                            answered = Some(now);
+                            troubles.extend(taken.trouble.map(|trouble| named(*method, path, &trouble)));
+                            continue;
+                        }
+                        Err(trouble) => DriverError::Protocol(named(*method, path, &trouble)),
                     }
-                    Err(trouble) => DriverError::Protocol(named(*method, path, &trouble)),
-                },
+                }
                 Err(error) => error,
             };
-            troubles.push(detail(&failed).to_owned());
+            troubles.push(failed.text().to_owned());
             failure = failure.or(Some(failed));
         }
         match failure {
-            Some(failure) if !answered => Err(with_text(&failure, troubles.join("; ")).into()),
+            Some(failure) if answered.is_none() => Err(failure.with_text(troubles.join("; ")).into()),
             _ => {
-                let mut outcome = self.readings.outcome(self.clock.now());
+                let mut outcome = self.readings.outcome(answered.unwrap_or_else(|| self.clock.now()));
                 outcome.trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
                 Ok(outcome)
             }
@@ -72,27 +76,6 @@ fn word(method: Method) -> &'static str {
 
 fn named(method: Method, path: &str, trouble: &str) -> String {
     format!("{} {path}: {trouble}", word(method))
-}
-
-fn detail(error: &DriverError) -> &str {
-    match error {
-        DriverError::Offline(text)
-        | DriverError::Protocol(text)
-        | DriverError::Config(text)
-        | DriverError::Unsupported(text)
-        | DriverError::Other(text) => text,
-    }
-}
-
-/// The same kind of failure.
-fn with_text(error: &DriverError, text: String) -> DriverError {
-    match error {
-        DriverError::Offline(_) => DriverError::Offline(text),
-        DriverError::Protocol(_) => DriverError::Protocol(text),
-        DriverError::Config(_) => DriverError::Config(text),
-        DriverError::Unsupported(_) => DriverError::Unsupported(text),
-        DriverError::Other(_) => DriverError::Other(text),
-    }
 }
 
 async fn fetch(http: &dyn Http, method: Method, path: &str, most: u64) -> Result<Vec<u8>, DriverError> {
@@ -178,7 +161,10 @@ mod tests {
         let outcome = guest.poll().await.unwrap();
         assert_eq!(outcome.trouble, None);
         assert_eq!(outcome.info.unwrap().serial.as_deref(), Some("S1"));
-        let values: Vec<f64> = outcome.readings.iter().filter_map(|(_, value)| *value).collect();
+        let earlier = outcome.aged.iter().map(|(_, value, _)| value);
+        let mut values: Vec<f64> =
+            outcome.readings.iter().map(|(_, value)| value).chain(earlier).filter_map(|value| *value).collect();
+        values.sort_by(f64::total_cmp);
         assert_eq!(
             (values, asked(&device)),
             (vec![5.0, 5.0, 7.0], vec!["Get /json".into(), "Post /json".into(), "Get /text".into()])

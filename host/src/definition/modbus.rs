@@ -90,6 +90,8 @@ enum Class {
 struct Tally {
     /// Blocks that were answered.
     answered: usize,
+    /// When the last of them were.
+    at: Option<Moment>,
     troubles: Vec<String>,
     failure: Option<DriverError>,
     /// Fields of blocks that were refused as a whole.
@@ -206,6 +208,7 @@ impl ModbusGuest {
             answers.extend(self.modbus.read_many(rest.iter().map(|(span, _)| block(span)).collect()).await);
         }
         let now = self.clock.now();
+        tally.at = Some(now);
         for ((span, fields), answer) in blocks.into_iter().zip(answers) {
             match answer {
                 Ok(words) => {
@@ -217,7 +220,7 @@ impl ModbusGuest {
                 // Function, address or value: the device will say so again.
                 Err(ModbusError::Exception(1..=3)) if fields.len() > 1 => tally.apart.extend(fields),
                 Err(error @ ModbusError::Exception(1..=3)) => {
-                    let text = detail(&failed(span, &error)).to_owned();
+                    let text = failed(span, &error).text().to_owned();
                     for at in fields {
                         if let Some(field) = self.fields.get_mut(at) {
                             field.refused = Some((now, text.clone()));
@@ -226,7 +229,7 @@ impl ModbusGuest {
                 }
                 Err(error) => {
                     let failure = failed(span, &error);
-                    tally.troubles.push(detail(&failure).to_owned());
+                    tally.troubles.push(failure.text().to_owned());
                     tally.failure.get_or_insert(failure);
                 }
             }
@@ -270,7 +273,7 @@ impl ModbusGuest {
 
     /// What the site gets to know. An error if the device has given nothing at all.
     fn conclude(&mut self, due: &[usize], tally: Tally) -> Result<Outcome, CallError> {
-        let Tally { answered, mut troubles, failure, .. } = tally;
+        let Tally { answered, at, mut troubles, failure, .. } = tally;
         for field in &self.fields {
             let Some((_, text)) = &field.refused else { continue };
             let definition = self.readings.definition();
@@ -294,7 +297,7 @@ impl ModbusGuest {
             None if answered == 0 && !trouble.is_empty() => return Err(DriverError::Protocol(trouble).into()),
             _ => {}
         }
-        let now = self.clock.now();
+        let now = at.unwrap_or_else(|| self.clock.now());
         let counts = |at: &usize| self.fields.get(*at).is_some_and(|field| field.class == Class::Accumulated);
         if due.iter().any(counts) {
             self.accumulated = Some(now);
@@ -323,16 +326,6 @@ fn failed(Span { address, count }: Span, error: &ModbusError) -> DriverError {
         ModbusError::Denied(_) => DriverError::Config(text),
         // Too many requests wait on the bus: they will not for ever.
         ModbusError::Limit(_) => DriverError::Other(text),
-    }
-}
-
-fn detail(error: &DriverError) -> &str {
-    match error {
-        DriverError::Offline(text)
-        | DriverError::Protocol(text)
-        | DriverError::Config(text)
-        | DriverError::Unsupported(text)
-        | DriverError::Other(text) => text,
     }
 }
 

@@ -27,6 +27,32 @@ pub enum DriverError {
     Other(String),
 }
 
+impl DriverError {
+    /// The sentence without the kind of failure in front of it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Offline(text)
+            | Self::Protocol(text)
+            | Self::Config(text)
+            | Self::Unsupported(text)
+            | Self::Other(text) => text,
+        }
+    }
+
+    /// The same kind of failure with another sentence.
+    #[must_use]
+    pub fn with_text(&self, text: String) -> Self {
+        match self {
+            Self::Offline(_) => Self::Offline(text),
+            Self::Protocol(_) => Self::Protocol(text),
+            Self::Config(_) => Self::Config(text),
+            Self::Unsupported(_) => Self::Unsupported(text),
+            Self::Other(_) => Self::Other(text),
+        }
+    }
+}
+
 /// Why a call failed. After everything but [`CallError::Driver`] the instance is dead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {

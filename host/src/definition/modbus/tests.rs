@@ -95,9 +95,12 @@ fn guest(definition: Definition, modbus: Arc<dyn Modbus>) -> ModbusGuest {
     ModbusGuest::new(Readings::new(Arc::new(definition)).unwrap(), reading, modbus, Clock::start())
 }
 
+/// What the outcome says of a quantity, whenever in the poll it was read.
 fn reading(outcome: &Outcome, quantity: &str) -> Option<Option<f64>> {
     let quantity = Quantity::from(quantity);
-    outcome.readings.iter().find(|(name, _)| *name == quantity).map(|(_, value)| *value)
+    let earlier = outcome.aged.iter().map(|(name, value, _)| (name, value));
+    let mut all = outcome.readings.iter().map(|(name, value)| (name, value)).chain(earlier);
+    all.find(|(name, _)| **name == quantity).map(|(_, value)| *value)
 }
 
 fn driver(error: CallError) -> DriverError {
@@ -335,7 +338,7 @@ fn wired(keys: &str, url: EndpointUrl) -> (ModbusGuest, Transports) {
 }
 
 const METER: &str = r#""power_w": {"type": "int32", "address": 0}, "import_wh": {"type": "uint32", "address": 40},
-    "rtu": {"silence_period": 5, "retries": 2, "rcv_timeout": 200}, "tcp": {"connect_timeout": 500}"#;
+    "rtu": {"silence_period": 5, "retries": 4, "rcv_timeout": 500}, "tcp": {"connect_timeout": 5000}"#;
 
 fn meter() -> Bank {
     Bank::new().with(Tables::Holding, 0, &[0, 1234]).with(Tables::Holding, 40, &[1, 0])

@@ -30,7 +30,7 @@ use crate::contract::mqtt::{self, ContractMqtt};
 use crate::contract::ta_log::{self, TaLog};
 use crate::contract::{SiteSource, SiteView};
 use crate::control::{self, ControlHandle};
-use crate::definition::outputs::{self, OutputParts, Outputs};
+use crate::definition::outputs::{self, Failures, OutputParts, Outputs};
 use crate::definition::{self, DefinitionEvent, Library};
 use crate::device::http_input::Feeds;
 use crate::device::installed::Services;
@@ -165,12 +165,13 @@ impl App {
             world.clone(),
         );
         world.connect(control.plan(), sessions.view());
-        variables.follow(control.plan());
+        let cycles = variables.follow(control.plan());
         let source = SiteSource::new(board, config, control.plan(), sessions.view(), clock, serial, world.variables());
         let register_parts =
             RegisterParts { source: source.clone(), sessions: sessions.clone(), commands, state: driver_state };
         let registers = Registers::start(register_parts);
         let (settings, requests) = Settings::channel();
+        let output_failures = Failures::default();
         let api = Api {
             source: source.clone(),
             feeds,
@@ -181,6 +182,7 @@ impl App {
             changes: Arc::default(),
             registers: registers.clone(),
             variables,
+            output_failures: output_failures.clone(),
         };
         let definitions = devices.definitions().clone();
         let output_parts = OutputParts {
@@ -189,8 +191,9 @@ impl App {
             definitions: Arc::new(move |dev_type| definitions.get(dev_type)),
             transports: transports.clone(),
             manager: Arc::new(api.clone()),
+            failures: output_failures,
         };
-        let outputs = outputs::spawn(output_parts, control.plan());
+        let outputs = outputs::spawn(output_parts, cycles);
         let web = Web::start(listener, WebState { api: api.clone(), tls });
         let contract = mqtt::spawn(api.clone());
         let (transactions, serial) = (sessions.transactions().clone(), Arc::clone(&source.serial));

@@ -1,9 +1,12 @@
 //! What definitions write (`outputs` and `resets`, `cfos-interfaces.md` 2.4): at the end of each control cycle the
-//! requests are made anew from the values of that moment; those whose text has changed are sent, and those that are to be
-//! repeated. Each device has a lane of its own, in which one request goes after the other, so that a target that hangs
-//! delays nobody else. What fails is tried again in the next cycle. The resets run when a device is disabled or removed
-//! and when the host stops.
+//! requests are made anew from the values of that moment, the variables of that cycle among them; those whose text has
+//! changed are sent, and those that are to be repeated. Each device has a lane of its own, in which one request goes after
+//! the other, so that a target that hangs delays nobody else. What fails is tried again in the next cycle, as it is then:
+//! nothing is queued. The resets run when a device is disabled or removed and when the host stops.
+//!
+//! Whether a device answers is not asked: what depends on its values is not sent once they are too old.
 
+mod failures;
 mod lane;
 mod send;
 #[cfg(test)]
@@ -19,6 +22,7 @@ use ladekern_definition::{Output, OutputRequest};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+pub use self::failures::Failures;
 use self::lane::{Lane, Wants};
 use self::send::Sender;
 use super::{DefinitionFile, binding};
@@ -26,6 +30,7 @@ use crate::config::{BrokerRef, Config, DeviceConfig, EndpointConfig, EndpointUrl
 use crate::formulas::{Look, World};
 use crate::site::DeviceId;
 use crate::transport::{BoxFuture, Transports};
+use crate::variables::CycleEnd;
 
 /// How long the resets of a device may take together.
 const RESETS: Duration = Duration::from_secs(5);
@@ -51,6 +56,8 @@ pub struct OutputParts {
     pub transports: Transports,
     /// For requests to `localhost`.
     pub manager: Arc<dyn Manager>,
+    /// Where failures are counted.
+    pub failures: Failures,
 }
 
 /// The running outputs. Ends when dropped, then without resets.
@@ -83,7 +90,7 @@ impl Drop for Outputs {
 
 /// Starts on the present runtime. `cycles` changes at the end of each control cycle.
 #[must_use]
-pub fn spawn<T: Send + Sync + 'static>(parts: OutputParts, cycles: watch::Receiver<T>) -> Outputs {
+pub fn spawn(parts: OutputParts, cycles: watch::Receiver<CycleEnd>) -> Outputs {
     let (stop, stopped) = oneshot::channel();
     let keeper = Keeper { parts, lanes: BTreeMap::new(), ending: BTreeMap::new() };
     Outputs { stop: Some(stop), task: tokio::spawn(keeper.run(cycles, stopped)) }
@@ -108,11 +115,21 @@ struct Active {
     task: AbortOnDrop,
 }
 
-/// An output as it is written; `None`: it cannot be one, which has been said.
+/// An output as it is written.
 struct Entry {
+    /// `None`: it cannot be one, which has been said.
     template: Option<OutputTemplate>,
-    /// What is wrong with what its values made of it, said once.
-    said: Option<String>,
+    /// What its values made of it is no request, and that has been said; until they make one again.
+    said: bool,
+}
+
+/// How a lane ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The device goes.
+    Reset,
+    /// Another lane follows for the same device.
+    Replaced,
 }
 
 /// A lane that nobody holds any more sends nothing any more.
@@ -127,23 +144,26 @@ impl Drop for AbortOnDrop {
 }
 
 impl Keeper {
-    async fn run<T>(mut self, mut cycles: watch::Receiver<T>, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, mut cycles: watch::Receiver<CycleEnd>, mut stopped: oneshot::Receiver<()>) {
         let (mut cycles_go_on, mut config_goes_on) = (true, true);
         loop {
             tokio::select! {
                 biased;
                 _ = &mut stopped => break,
-                changed = cycles.changed(), if cycles_go_on => cycles_go_on = changed.is_ok(),
-                changed = self.parts.config.changed(), if config_goes_on => config_goes_on = changed.is_ok(),
+                // A device that goes is reset at once. Everything else waits for the end of the cycle that the change
+                // causes: until then the variables are those of the configuration before.
+                changed = self.parts.config.changed(), if config_goes_on => {
+                    config_goes_on = changed.is_ok();
+                    self.cycle(false);
+                }
+                changed = cycles.changed(), if cycles_go_on => {
+                    cycles_go_on = changed.is_ok();
+                    self.cycle(cycles_go_on);
+                }
             }
-            if cycles_go_on {
-                cycles.borrow_and_update();
-            }
-            self.parts.config.borrow_and_update();
-            self.cycle();
         }
         for (id, active) in std::mem::take(&mut self.lanes) {
-            self.end(id, active);
+            self.end(id, active, End::Reset);
         }
         for (_, task) in std::mem::take(&mut self.ending) {
             // A lane that broke down has nothing left to do; each bounds its own time.
@@ -151,7 +171,8 @@ impl Keeper {
         }
     }
 
-    fn cycle(&mut self) {
+    /// `over`: the cycle has ended, and what is to be sent is worked out.
+    fn cycle(&mut self, over: bool) {
         self.ending.retain(|_, task| !task.is_finished());
         let look = self.parts.world.look();
         let config = Arc::clone(look.config());
@@ -165,6 +186,9 @@ impl Keeper {
             // What does not fit is told by the device itself.
             let Ok(endpoint) = binding(definition, device) else { continue };
             wanted.insert(device.id.clone());
+            if !over {
+                continue;
+            }
             self.follow(device, endpoint, &file);
             if let Some(active) = self.lanes.get_mut(&device.id) {
                 active.render(&device.id, &look);
@@ -173,7 +197,7 @@ impl Keeper {
         let gone: Vec<DeviceId> = self.lanes.keys().filter(|id| !wanted.contains(*id)).cloned().collect();
         for id in gone {
             if let Some(active) = self.lanes.remove(&id) {
-                self.end(id, active);
+                self.end(id, active, End::Reset);
             }
         }
     }
@@ -184,10 +208,13 @@ impl Keeper {
         if let Some(present) = self.lanes.remove(id) {
             if present.endpoint != *endpoint {
                 // The device at the other address is left alone from now on.
-                self.end(id.clone(), present);
+                self.end(id.clone(), present, End::Reset);
             } else if present.fingerprint == file.fingerprint {
                 self.lanes.insert(id.clone(), present);
                 return;
+            } else {
+                // It ends what it is sending, so that this cannot arrive behind what the new one sends.
+                self.end(id.clone(), present, End::Replaced);
             }
         }
         let definition = &file.definition;
@@ -198,7 +225,7 @@ impl Keeper {
                     let path = file.path.display();
                     tracing::error!(device = %id, "{path}: {list}[{at}].{}: {error}; it is not sent", error.key);
                 });
-                Entry { template: told.ok(), said: None }
+                Entry { template: told.ok(), said: false }
             };
             outputs.iter().enumerate().map(parse).collect::<Vec<_>>()
         };
@@ -210,7 +237,7 @@ impl Keeper {
             transports: self.parts.transports.clone(),
             manager: Arc::clone(&self.parts.manager),
         };
-        let lane = Lane::new(sender, outputs.len());
+        let lane = Lane::new(sender, self.parts.failures.counter(id), outputs.len());
         let before = self.ending.remove(id);
         let active = Active {
             fingerprint: file.fingerprint.clone(),
@@ -225,9 +252,14 @@ impl Keeper {
         self.lanes.insert(id.clone(), active);
     }
 
-    /// Lets the lane run its resets.
-    fn end(&mut self, id: DeviceId, mut active: Active) {
-        active.wants.send_modify(|wants| wants.over = true);
+    /// Lets the lane run its resets, unless another one follows.
+    fn end(&mut self, id: DeviceId, mut active: Active, how: End) {
+        active.wants.send_modify(|wants| {
+            wants.over = true;
+            if how == End::Replaced {
+                wants.resets.clear();
+            }
+        });
         if let Some(task) = active.task.0.take() {
             self.ending.insert(id, task);
         }
@@ -242,14 +274,12 @@ impl Active {
         let render = |list: &str, at: usize, entry: &mut Entry| -> Option<OutputRequest> {
             match entry.template.as_ref()?.request(&scope, own) {
                 Ok(request) => {
-                    entry.said = None;
+                    entry.said &= request.is_none();
                     request
                 }
                 Err(error) => {
-                    let text = format!("{}: {error}", error.key);
-                    if entry.said.as_ref() != Some(&text) {
-                        tracing::warn!(device = %id, "{list}[{at}]: its values make no request: {text}");
-                        entry.said = Some(text);
+                    if !std::mem::replace(&mut entry.said, true) {
+                        tracing::warn!(device = %id, "{list}[{at}].{}: its values make no request: {error}", error.key);
                     }
                     None
                 }
@@ -272,7 +302,7 @@ impl Active {
 }
 
 /// The device's address as templates show it, without scheme and credentials: `192.168.1.20:502`, `192.168.1.20/base`;
-/// a serial line as `modbus_set` reads it, `/dev/ttyUSB0,9600,8,n,1`.
+/// a Modbus RTU line as `modbus_set` reads it, `/dev/ttyUSB0,9600,8,n,1` or `rtutcp://192.168.1.20:8899`.
 fn address(url: &EndpointUrl) -> String {
     let text = url.to_string();
     match url {
@@ -286,6 +316,8 @@ fn address(url: &EndpointUrl) -> String {
         }
         EndpointUrl::Mqtt(BrokerRef::Url(broker)) => format!("{}:{}", broker.host, broker.port),
         EndpointUrl::Mqtt(_) => String::new(),
+        // Without its scheme `modbus_set` would take it for Modbus TCP.
+        EndpointUrl::ModbusRtuTcp { .. } => text,
         _ => text.split_once("://").map_or(text.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned(),
     }
 }

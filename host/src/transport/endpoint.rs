@@ -235,4 +235,10 @@ pub trait Mqtt: Send + Sync {
     fn subscribe(&self, filter: String, qos: Qos, inbox: super::Inbox) -> BoxFuture<'_, Result<(), MqttError>>;
     /// Publishes below the prefix. Waits until the request is queued, not until the broker has it.
     fn publish(&self, topic: String, payload: Bytes, qos: Qos, retain: bool) -> BoxFuture<'_, Result<(), MqttError>>;
+    /// Publishes below the prefix at QoS 1 and waits until the broker has it. Who drops the future takes the message
+    /// back, unless it is on its way.
+    fn deliver(&self, topic: String, payload: Bytes) -> BoxFuture<'_, Result<(), MqttError>> {
+        // Where there is no broker, queued is delivered.
+        self.publish(topic, payload, Qos::AtLeastOnce, false)
+    }
 }

@@ -17,6 +17,11 @@ use crate::site::VariableValues;
 
 pub use engine::Engine;
 
+/// A control cycle has ended: its plan is made and its variables are known. Only [`Variables::follow`] says so, so that
+/// whoever waits for one cannot see the variables of the cycle before.
+#[derive(Clone, Copy, Debug)]
+pub struct CycleEnd(());
+
 /// The variables; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Variables {
@@ -33,15 +38,19 @@ impl Variables {
         variables
     }
 
-    /// Computes them on the present runtime again after each plan, which ends a cycle. Ends with the control loop.
-    pub fn follow(&self, mut plan: watch::Receiver<Arc<PlanView>>) {
+    /// Computes them on the present runtime again after each plan, which ends a cycle; what is returned changes when
+    /// that is done, and at nothing else. Ends with the control loop.
+    pub fn follow(&self, mut plan: watch::Receiver<Arc<PlanView>>) -> watch::Receiver<CycleEnd> {
         let own = self.clone();
+        let (ends, cycles) = watch::channel(CycleEnd(()));
         tokio::spawn(async move {
             while plan.changed().await.is_ok() {
                 plan.mark_unchanged();
                 own.recompute();
+                ends.send_replace(CycleEnd(()));
             }
         });
+        cycles
     }
 
     /// Computes all of them now: for whoever has changed the configuration and wants to see what came of it.

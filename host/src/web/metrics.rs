@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::{LoadMode, Settings};
 use crate::contract::SiteView;
+use crate::definition::outputs::Failures;
 use crate::site::{Moment, quantities};
 use crate::transport::{BrokerState, BrokerStatus};
 
@@ -55,7 +56,7 @@ fn broker(status: &BrokerStatus, now: Moment) -> Value {
 /// All numbers.
 pub(super) async fn text(_: Admin, State(app): State<Arc<App>>) -> Response {
     let api = &app.state.api;
-    let text = render(&api.source.view(), &api.settings, &api.transports.brokers());
+    let text = render(&api.source.view(), &api.settings, &api.transports.brokers(), &api.output_failures);
     reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
@@ -80,7 +81,7 @@ fn label(name: &str, value: impl Display) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counters are shown as floating point by definition of the format")]
-fn render(view: &SiteView, settings: &Settings, brokers: &[BrokerStatus]) -> String {
+fn render(view: &SiteView, settings: &Settings, brokers: &[BrokerStatus], outputs: &Failures) -> String {
     let mut page = Page::default();
     let one = |value: f64| [(String::new(), value)];
     let flag = |set: bool| f64::from(u8::from(set));
@@ -133,6 +134,12 @@ fn render(view: &SiteView, settings: &Settings, brokers: &[BrokerStatus]) -> Str
     page.metric("ladekern_device_errors_total", "counter", "Exchanges that failed.", errors);
     let successes = statuses().map(|(id, status)| (label("dev_id", id), status.successes as f64));
     page.metric("ladekern_device_successes_total", "counter", "Polls and messages that succeeded.", successes);
+    let failed = devices.iter().filter_map(|device| {
+        let failed = outputs.count(&device.id)? as f64;
+        Some((label("dev_id", &device.id), failed))
+    });
+    let help = "Attempts to send an output or a reset of a definition that failed.";
+    page.metric("ladekern_device_failed_outputs_total", "counter", help, failed);
     let power = statuses().filter_map(|(id, status)| {
         let fresh = status.values.fresh(quantities::POWER_TOTAL, status.not_before(view.snapshot.at))?;
         Some((label("dev_id", id), fresh))

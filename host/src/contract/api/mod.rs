@@ -23,6 +23,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::config::{Settings, SettingsError};
+use crate::definition::outputs::Failures;
 use crate::device::Devices;
 use crate::device::http_input::Feeds;
 use crate::modbus_server::Registers;
@@ -59,6 +60,8 @@ pub struct Api {
     pub registers: Registers,
     /// What variables come to.
     pub variables: Variables,
+    /// How many outputs of definitions did not arrive.
+    pub output_failures: Failures,
 }
 
 /// Who calls.

@@ -1,12 +1,18 @@
 //! The outputs of one device, one after the other.
 
+use std::time::Duration;
+
 use ladekern_definition::OutputRequest;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::RESETS;
-use super::send::Sender;
+use super::failures::Counter;
+use super::send::{Sender, shown};
+
+/// How long a request that is under way when the device is deactivated may go on: a reset must not arrive before it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What is to be sent, from the newest cycle.
 #[derive(Debug, Default)]
@@ -22,6 +28,7 @@ pub(super) struct Wants {
 /// See the module.
 pub(super) struct Lane {
     sender: Sender,
+    failures: Counter,
     outputs: Vec<Sent>,
 }
 
@@ -35,8 +42,8 @@ struct Sent {
 }
 
 impl Lane {
-    pub fn new(sender: Sender, outputs: usize) -> Self {
-        Self { sender, outputs: (0..outputs).map(|_| Sent::default()).collect() }
+    pub fn new(sender: Sender, failures: Counter, outputs: usize) -> Self {
+        Self { sender, failures, outputs: (0..outputs).map(|_| Sent::default()).collect() }
     }
 
     /// Ends when the device is deactivated, or when nobody tells it anything any more. `before`: what has to end first.
@@ -45,32 +52,27 @@ impl Lane {
             // The former lane bounds its own time, and one that broke down has ended.
             let _ = before.await;
         }
-        loop {
-            let mut ending = wants.clone();
-            tokio::select! {
-                // Also while a target hangs.
-                biased;
-                over = async { ending.wait_for(|wants| wants.over).await.is_ok() } => {
-                    if over { break } else { return }
-                }
-                () = self.send(&mut wants) => {}
+        while !wants.borrow().over {
+            if wants.changed().await.is_err() {
+                return;
             }
+            wants.mark_unchanged();
+            self.send(&wants).await;
         }
-        let resets: Vec<_> = wants.borrow().resets.iter().flatten().cloned().collect();
-        if tokio::time::timeout(RESETS, self.reset(&resets)).await.is_err() {
-            let device = &self.sender.device;
-            tracing::warn!(%device, "not all resets were sent within {} s", RESETS.as_secs());
-        }
+        let resets: Vec<_> = wants.borrow().resets.iter().cloned().enumerate().collect();
+        self.reset(resets).await;
     }
 
-    /// Waits for the next cycle and sends what is due.
-    async fn send(&mut self, wants: &mut watch::Receiver<Wants>) {
-        if wants.changed().await.is_err() {
-            // Whoever follows the end sees it, too.
-            return std::future::pending().await;
-        }
-        let requests = wants.borrow_and_update().outputs.clone();
-        for (at, (request, sent)) in requests.into_iter().zip(&mut self.outputs).enumerate() {
+    /// Sends what is due, each as the newest cycle wants it: a target that is slow must not make the others old.
+    async fn send(&mut self, wants: &watch::Receiver<Wants>) {
+        for (at, sent) in self.outputs.iter_mut().enumerate() {
+            let request = {
+                let wants = wants.borrow();
+                if wants.over {
+                    return;
+                }
+                wants.outputs.get(at).cloned().flatten()
+            };
             let Some(request) = request else {
                 // When it comes back it is sent, though it be the same.
                 sent.last = None;
@@ -79,17 +81,24 @@ impl Lane {
             if !sent.is_due(&request) {
                 continue;
             }
-            let device = &self.sender.device;
-            match self.sender.send(&request).await {
+            let outcome = tokio::select! {
+                biased;
+                outcome = self.sender.send(&request) => outcome,
+                () = deactivated(wants.clone()) => return,
+            };
+            let (device, address) = (&self.sender.device, shown(&request));
+            match outcome {
                 Ok(()) => {
                     if sent.failures > 0 {
-                        tracing::info!(%device, "outputs[{at}]: sent again after {} failures", sent.failures);
+                        let failures = sent.failures;
+                        tracing::info!(%device, "outputs[{at}], {address}: sent again after {failures} failures");
                     }
                     *sent = Sent { last: Some((request, Instant::now())), failures: 0 };
                 }
                 Err(error) => {
+                    self.failures.add_one();
                     if sent.failures == 0 {
-                        tracing::warn!(%device, "outputs[{at}]: not sent, tried again in each cycle: {error}");
+                        tracing::warn!(%device, "outputs[{at}], {address}: not sent, tried again in each cycle: {error}");
                     }
                     // What was there before may have been replaced by half of this.
                     *sent = Sent { last: None, failures: sent.failures + 1 };
@@ -98,13 +107,27 @@ impl Lane {
         }
     }
 
-    async fn reset(&self, resets: &[OutputRequest]) {
-        for (at, request) in resets.iter().enumerate() {
-            if let Err(error) = self.sender.send(request).await {
-                tracing::warn!(device = %self.sender.device, "resets[{at}]: not sent: {error}");
+    /// Each may take its share of the time that is left, so that one that hangs does not keep the others from theirs.
+    async fn reset(&self, resets: Vec<(usize, Option<OutputRequest>)>) {
+        let resets: Vec<_> = resets.into_iter().filter_map(|(at, reset)| Some((at, reset?))).collect();
+        let (end, mut left) = (Instant::now() + RESETS, u32::try_from(resets.len()).unwrap_or(u32::MAX));
+        for (at, request) in resets {
+            let share = (end - Instant::now()) / left.max(1);
+            left = left.saturating_sub(1);
+            let late = |_| Err(format!("no answer within {share:.1?}"));
+            if let Err(error) = tokio::time::timeout(share, self.sender.send(&request)).await.unwrap_or_else(late) {
+                self.failures.add_one();
+                tracing::warn!(device = %self.sender.device, "resets[{at}], {}: not sent: {error}", shown(&request));
             }
         }
     }
+}
+
+/// Returns when a request under way has had its time.
+async fn deactivated(mut wants: watch::Receiver<Wants>) {
+    // An error means that nobody is left who could want anything.
+    let _ = wants.wait_for(|wants| wants.over).await.is_ok();
+    tokio::time::sleep(GRACE).await;
 }
 
 impl Sent {

@@ -14,10 +14,14 @@ use super::Manager;
 use crate::config::{DeviceConfig, EndpointConfig, EndpointUrl, percent_decode};
 use crate::contract::api::{Api, Args, Call, Caller};
 use crate::site::DeviceId;
-use crate::transport::{BoxFuture, Endpoint, HttpMethod, HttpRequest, Qos, Transports};
+use crate::transport::{BoxFuture, Endpoint, HttpMethod, HttpRequest, Transports};
 
-/// How long somebody else's server, or this manager, may take.
+/// How long somebody else's server, or a broker, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long this manager may take: longer than `modbus_set`, which then says why it gave up.
+const MANAGER_PATIENCE: Duration = Duration::from_secs(10);
+/// From so many bytes on a part of a path with a digit may be a key and is not shown.
+const KEY_BYTES: usize = 16;
 /// Bytes of an answer that are read; nobody looks at them.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -40,14 +44,18 @@ impl Sender {
             Recipient::Url(text) => self.url(request, text).await,
             Recipient::Manager(query) => {
                 let call = self.manager.call(query, body);
-                tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err("no answer in time".into()))
+                tokio::time::timeout(MANAGER_PATIENCE, call).await.unwrap_or_else(|_| Err("no answer in time".into()))
             }
             Recipient::Topic(topic) => {
                 let Endpoint::Mqtt(mqtt) = self.wire(&self.endpoint)? else {
                     return Err("a topic needs a device on MQTT".into());
                 };
-                let payload = Bytes::copy_from_slice(body.as_bytes());
-                mqtt.publish(topic.clone(), payload, Qos::AtLeastOnce, false).await.map_err(|error| error.to_string())
+                // Not just queued: what waits for a broker would come when it is no longer true.
+                let delivered = mqtt.deliver(topic.clone(), Bytes::copy_from_slice(body.as_bytes()));
+                match tokio::time::timeout(PATIENCE, delivered).await {
+                    Ok(delivered) => delivered.map_err(|error| error.to_string()),
+                    Err(_) => Err(format!("the broker has not taken it within {} s", PATIENCE.as_secs())),
+                }
             }
         }
     }
@@ -100,12 +108,41 @@ impl Sender {
             Method::Put => HttpMethod::Put,
         };
         let request = HttpRequest { method, path: path.to_owned(), headers, body: body.into_bytes() };
-        let answer = http.send(request, MOST_BYTES).await.map_err(|error| error.to_string())?;
+        let sent = http.send(request, MOST_BYTES).await;
+        let answer = sent.map_err(|error| error.to_string().replace(path, &public_path(path)))?;
         match answer.status {
             200..300 => Ok(()),
             status => Err(format!("answered with status {status}")),
         }
     }
+}
+
+/// Where a request goes, for people: without passwords, and without what stands where keys and passwords stand, in
+/// queries, bodies and long parts of paths.
+pub(super) fn shown(request: &OutputRequest) -> String {
+    let method = match request.method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+    };
+    match &request.recipient {
+        Recipient::Device(path) => format!("{method} {}", public_path(path)),
+        Recipient::Url(text) => match Url::parse(text) {
+            Ok(url) => format!("{method} {}{}", url.origin().ascii_serialization(), public_path(url.path())),
+            Err(_) => format!("{method} of a URL"),
+        },
+        Recipient::Manager(query) => {
+            let args = Args::parse(query).unwrap_or_default();
+            format!("http://localhost/cnf?cmd={}", args.get("cmd").unwrap_or_default())
+        }
+        Recipient::Topic(topic) => format!("topic {topic}"),
+    }
+}
+
+fn public_path(path: &str) -> String {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let is_key = |part: &str| part.len() >= KEY_BYTES && part.bytes().any(|byte| byte.is_ascii_digit());
+    path.split('/').map(|part| if is_key(part) { "…" } else { part }).collect::<Vec<_>>().join("/")
 }
 
 impl Manager for Api {

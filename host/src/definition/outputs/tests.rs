@@ -9,7 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::*;
+use crate::control::PlanView;
 use crate::site::{Board, Clock, Health, Outcome, StatusSender};
+use crate::variables::Variables;
 
 /// A deadline for what happens at once on an idle machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -79,7 +81,8 @@ struct Rig {
     devices: Vec<StatusSender>,
     clock: Clock,
     config: watch::Sender<Arc<Config>>,
-    cycles: watch::Sender<u32>,
+    plan: watch::Sender<Arc<PlanView>>,
+    failures: Failures,
     manager: Arc<Remember>,
     calls: Seen,
     outputs: Outputs,
@@ -115,16 +118,19 @@ impl Rig {
         let devices = config.borrow().devices.iter().map(|device| board.register(device.id.clone())).collect();
         let (calls, seen) = mpsc::unbounded_channel();
         let manager = Arc::new(Remember { calls, refuse: Mutex::new(false) });
-        let cycles = watch::Sender::new(0);
+        let (plan, failures) = (watch::Sender::default(), Failures::default());
+        let world = World::new(board.clone(), config.subscribe(), clock);
+        let cycles = Variables::new(world.clone()).follow(plan.subscribe());
         let parts = OutputParts {
-            world: World::new(board.clone(), config.subscribe(), clock),
+            world,
             config: config.subscribe(),
             definitions: Arc::new(move |kind| files.get(kind).cloned()),
             transports: Transports::new(tokio::runtime::Handle::current(), clock, None, "test".into()),
             manager: manager.clone(),
+            failures: failures.clone(),
         };
-        let outputs = spawn(parts, cycles.subscribe());
-        Self { board, devices, clock, config, cycles, manager, calls: seen, outputs }
+        let outputs = spawn(parts, cycles);
+        Self { board, devices, clock, config, plan, failures, manager, calls: seen, outputs }
     }
 
     /// `M<n>` measures this.
@@ -138,7 +144,11 @@ impl Rig {
     }
 
     fn cycle(&self) {
-        self.cycles.send_modify(|count| *count += 1);
+        self.plan.send_replace(Arc::default());
+    }
+
+    fn failed(&self, id: &str) -> Option<u64> {
+        self.failures.count(&id.parse().unwrap())
     }
 
     /// A cycle in which this is measured.
@@ -155,27 +165,64 @@ async fn what_has_changed_is_sent_once() {
         {"address":"/set?w=${power_w}&at=${address}&id=${id}"},
         {"address":"PUT /mode","body":"{\"on\":${power_w > 100}}"},
         {"address":"/never?x=${missing}"},
-        {"address":"${if power_w > 250`/high`}"}]"#;
+        {"address":"${if power_w > 250`/high`}"},
+        {"address":"/end?w=${power_w}"}]"#;
     let rig = Rig::new(&device("M1", "relay", &address), &[("relay", outputs)]);
     rig.measured(200.0);
     assert_eq!(short(&next(&mut seen).await), format!("GET /set?w=200&at={address}&id=1"));
     let put = next(&mut seen).await;
     assert_eq!(short(&put), "PUT /mode {\"on\":1}");
     assert!(put.to_lowercase().contains("content-type: application/json"), "{put}");
+    assert_eq!(short(&next(&mut seen).await), "GET /end?w=200");
     // Cycles in which nothing changes; then one request changes, and what came before it would be seen before it.
     rig.cycle();
     tokio::task::yield_now().await;
     rig.measured(200.0);
-    rig.measured(300.5);
-    assert_eq!(short(&next(&mut seen).await), format!("GET /set?w=300.5&at={address}&id=1"));
-    assert_eq!(short(&next(&mut seen).await), "GET /high");
     // What was away is sent when it is back, though it be the same.
-    rig.measured(150.0);
-    assert_eq!(short(&next(&mut seen).await), format!("GET /set?w=150&at={address}&id=1"));
-    rig.measured(300.5);
-    assert_eq!(short(&next(&mut seen).await), format!("GET /set?w=300.5&at={address}&id=1"));
-    assert_eq!(short(&next(&mut seen).await), "GET /high");
+    for (watts, high) in [(300.5, true), (150.0, false), (300.5, true)] {
+        rig.measured(watts);
+        assert_eq!(short(&next(&mut seen).await), format!("GET /set?w={watts}&at={address}&id=1"));
+        if high {
+            assert_eq!(short(&next(&mut seen).await), "GET /high");
+        }
+        assert_eq!(short(&next(&mut seen).await), format!("GET /end?w={watts}"));
+    }
     drop(rig.board);
+}
+
+#[tokio::test]
+async fn an_output_sees_the_variables_of_its_own_cycle() {
+    let (address, mut seen) = server(Some(200)).await;
+    let text = format!("[variables]\ntwice = \"M1.power_w * 2\"\n{}", device("M1", "relay", &address));
+    let rig = Rig::new(&text, &[("relay", r#""outputs":[{"address":"/set?w=${power_w}&twice=${CM.twice}"}]"#)]);
+    for watts in 1..=5 {
+        rig.measured(f64::from(watts));
+        assert_eq!(short(&next(&mut seen).await), format!("GET /set?w={watts}&twice={}", watts * 2));
+    }
+    // A changed formula is not mixed with the value of the one before.
+    rig.config.send_replace(config(&text.replace("* 2", "* 3").replace("[variables]", "[variables]\nnew = 1")));
+    tokio::task::yield_now().await;
+    rig.cycle();
+    assert_eq!(short(&next(&mut seen).await), "GET /set?w=5&twice=15");
+}
+
+/// Each cycle is one try, and there are no variables that could end one.
+#[tokio::test(start_paused = true)]
+async fn without_variables_too_each_cycle_is_one_evaluation() {
+    let outputs = r#""outputs":[{"address":"http://localhost/cnf?cmd=a"}]"#;
+    let mut rig = Rig::new(&device("M1", "relay", "192.0.2.1"), &[("relay", outputs)]);
+    *rig.manager.refuse.lock().unwrap() = true;
+    for tries in 1..=4 {
+        rig.cycle();
+        assert_eq!(next(&mut rig.calls).await, "cmd=a");
+        // Whatever is still under way ends before the time goes on by itself.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!((rig.failed("M1"), rig.calls.try_recv().is_err()), (Some(tries), true));
+    }
+    // What changes between two cycles is no end of one.
+    rig.config.send_replace(config(&device("M1", "relay", "192.0.2.1")));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.failed("M1"), Some(4));
 }
 
 #[tokio::test]
@@ -254,6 +301,7 @@ async fn resets_run_when_a_device_goes_and_when_the_host_stops() {
         assert_eq!(short(&next(&mut seen).await), "GET /off?w=3", "with the values of the last cycle");
         assert_eq!(short(&next(&mut seen).await), "GET /out");
         rig.config.send_replace(config(&text));
+        rig.cycle();
         assert_eq!(short(&next(&mut seen).await), "GET /on?w=3");
         // The same again is nothing new.
         rig.config.send_replace(config(&text));
@@ -274,11 +322,11 @@ async fn what_is_to_be_repeated_is() {
     rig.cycle();
     assert_eq!(next(&mut rig.calls).await, "cmd=a");
     assert_eq!(next(&mut rig.calls).await, "cmd=b");
-    let (begin, cycles, calls) = (Instant::now(), &rig.cycles, &mut rig.calls);
+    let (begin, plan, calls) = (Instant::now(), &rig.plan, &mut rig.calls);
     let repeated = async {
         loop {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            cycles.send_modify(|count| *count += 1);
+            plan.send_replace(Arc::default());
         }
     };
     tokio::select! {

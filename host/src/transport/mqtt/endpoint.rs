@@ -25,13 +25,22 @@ impl Mqtt for MqttEndpoint {
     }
 
     fn publish(&self, topic: String, payload: Bytes, qos: Qos, retain: bool) -> BoxFuture<'_, Result<(), MqttError>> {
-        Box::pin(async move {
-            if self.read_only {
-                let slot = &self.slot;
-                return Err(MqttError::Denied(format!("the endpoint `{slot}` is read-only; `{topic}` not published")));
-            }
-            topic::check_relative(&self.prefix, &topic).map_err(MqttError::Denied)?;
-            self.connection.publish(topic::join(&self.prefix, &topic), payload, qos, retain).await
-        })
+        Box::pin(async move { self.connection.publish(self.whole(&topic)?, payload, qos, retain).await })
+    }
+
+    fn deliver(&self, topic: String, payload: Bytes) -> BoxFuture<'_, Result<(), MqttError>> {
+        Box::pin(async move { self.connection.publish_acknowledged(self.whole(&topic)?, payload, false).await })
+    }
+}
+
+impl MqttEndpoint {
+    /// The topic at the broker of one to publish to.
+    fn whole(&self, topic: &str) -> Result<String, MqttError> {
+        if self.read_only {
+            let slot = &self.slot;
+            return Err(MqttError::Denied(format!("the endpoint `{slot}` is read-only; `{topic}` not published")));
+        }
+        topic::check_relative(&self.prefix, topic).map_err(MqttError::Denied)?;
+        Ok(topic::join(&self.prefix, topic))
     }
 }

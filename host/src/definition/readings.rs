@@ -169,11 +169,22 @@ impl Readings {
     /// A value of the device itself as formulas see it, by its lower-case name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<f64> {
-        let held = self.variables.get(*self.names.get(name)?)?.held.as_ref()?;
+        let Some(variable) = self.names.get(name) else { return Some(self.input(name)?.value) };
+        let held = self.variables.get(*variable)?.held.as_ref()?;
         match &held.value {
             Value::Number(number) => Some(*number),
             Value::Text(_) => None,
         }
+    }
+
+    /// `input3`: the third bit of all inputs.
+    fn input(&self, name: &str) -> Option<Measured<f64>> {
+        let number: u32 = name.strip_prefix("input")?.parse().ok()?;
+        self.inputs.iter().zip(&self.definition.inputs).find_map(|((bits, first), input)| {
+            let bit = number.checked_sub(*first).filter(|bit| *bit < u32::from(input.count))?;
+            let Measured { value, at } = (*bits)?;
+            Some(Measured { value: if value >> bit & 1 == 1 { 1.0 } else { 0.0 }, at })
+        })
     }
 
     /// What has been set since the last call, and every formula worked out anew. `at` is now, or [`Moment(0)`](Moment)
@@ -205,6 +216,7 @@ impl Readings {
                 }
             }
         }
+        self.sign_currents(&mut outcome);
         let info = self.info();
         if self.told.as_ref() != Some(&info) {
             outcome.info = Some(info.clone());
@@ -254,16 +266,52 @@ impl Readings {
         else {
             return;
         };
-        let turned = |number: f64| match self.turned && quantity.as_str().starts_with("power.") {
-            true => -number,
-            false => number,
-        };
+        let turned = |number: f64| self.as_told(quantity, number);
         match &held.value {
             Value::Number(number) if *constant || held.at == now => {
                 outcome.readings.push((quantity.clone(), Some(turned(*number))));
             }
             Value::Number(number) => outcome.aged.push((quantity.clone(), Some(turned(*number)), held.at)),
             Value::Text(text) => outcome.texts.push((quantity.to_string(), text.clone())),
+        }
+    }
+
+    /// With the sign of the board.
+    fn as_told(&self, quantity: &Quantity, number: f64) -> f64 {
+        if self.turned && quantity.as_str().starts_with("power.") { -number } else { number }
+    }
+
+    /// Most devices tell magnitudes of currents. The board's have the sign of their phase's power, where that is known
+    /// (`docs/quantities.md`); a power that comes in a message of its own turns the current that came before it.
+    fn sign_currents(&self, outcome: &mut Outcome) {
+        for (current, power) in quantities::CURRENT.into_iter().zip(quantities::POWER) {
+            let Some((watts, _)) = self.number(power).filter(|(watts, _)| *watts != 0.0) else { continue };
+            let signed = |amps: f64| amps.abs().copysign(watts);
+            let readings = outcome.readings.iter_mut().map(|(quantity, value)| (quantity, value));
+            let aged = outcome.aged.iter_mut().map(|(quantity, value, _)| (quantity, value));
+            let mut told = (false, false);
+            for (quantity, value) in readings.chain(aged) {
+                told.1 |= quantity.as_str() == power;
+                if quantity.as_str() == current {
+                    told.0 = true;
+                    *value = value.map(signed);
+                }
+            }
+            if let (false, true, Some((amps, at))) = (told.0, told.1, self.number(current)) {
+                outcome.aged.push((current.into(), Some(signed(amps)), at));
+            }
+        }
+    }
+
+    /// What is held of a quantity, as the board is told.
+    fn number(&self, quantity: &str) -> Option<(f64, Moment)> {
+        let named = |variable: &&Variable| variable.quantity.as_ref().is_some_and(|own| own.as_str() == quantity);
+        let variable = self.variables.iter().find(named)?;
+        match variable.held.as_ref()? {
+            Measured { value: Value::Number(number), at } => {
+                Some((self.as_told(variable.quantity.as_ref()?, *number), *at))
+            }
+            Measured { value: Value::Text(_), .. } => None,
         }
     }
 
@@ -297,7 +345,8 @@ impl Readings {
     fn oldest(&self, formula: &Formula) -> Option<Moment> {
         let own = formula.names().iter().filter(|name| name.object == Object::Own);
         own.filter_map(|name| {
-            let variable = self.variables.get(*self.names.get(&*name.member)?)?;
+            let Some(variable) = self.names.get(&*name.member) else { return Some(self.input(&name.member)?.at) };
+            let variable = self.variables.get(*variable)?;
             let held = variable.held.as_ref()?;
             (!variable.constant).then_some(held.at)
         })

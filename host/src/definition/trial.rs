@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ladekern_definition::formula::{Formula, Object};
 use ladekern_definition::registers::{decode, decode_text};
 use ladekern_definition::{
     Address, Definition, Document, DocumentField, Method, ModbusField, Shape, Source, Target, Value, Variable,
@@ -35,7 +36,7 @@ pub struct Trial {
 /// One variable or input.
 #[derive(Debug)]
 pub struct Row {
-    /// As in the file; `inputs[0]`.
+    /// As in the file; `inputs[0] (input1…input4)`.
     pub name: String,
     /// What came over the wire: registers in hex, or the part of the document as it is written there.
     pub raw: Option<String>,
@@ -158,15 +159,24 @@ impl Said<'_> {
             });
             let bits: Vec<&str> = bits.collect();
             let value_shown = (!bits.is_empty()).then(|| Value::Text(bits.join(" ")));
-            let problem = problem(value_shown.is_none(), value);
-            rows.push(Row { value: value_shown, ..row(format!("inputs[{at}]"), raw, problem) });
-            first += u32::from(input.count);
+            let problem = match value {
+                Ok(Some(found)) if value_shown.is_none() => Some(not_bits(&found)),
+                value => problem(value_shown.is_none(), value),
+            };
+            let last = first + u32::from(input.count) - 1;
+            let names = if first == last { format!("input{first}") } else { format!("input{first}…input{last}") };
+            rows.push(Row { value: value_shown, ..row(format!("inputs[{at}] ({names})"), raw, problem) });
+            first = last + 1;
         }
         if self.values.get(quantities::POWER_TOTAL).is_none()
             && let Some(watts) = formulas::power_w(self.device, |name| Some(self.values.get(name)?.value))
         {
-            let apparent = self.values.get(quantities::POWER_APPARENT).is_some();
-            let derived = if apparent { "the apparent power" } else { "currents and voltages" };
+            let value = |name: &str| Some(self.values.get(name)?.value);
+            let derived = match (formulas::power_of_phases(value), value(quantities::POWER_APPARENT)) {
+                (Some(_), _) => "the powers of the phases",
+                (None, Some(_)) => "the apparent power",
+                (None, None) => "currents and voltages",
+            };
             rows.push(Row {
                 value: Some(Value::Number(watts)),
                 quantity: Some(quantities::POWER_TOTAL.into()),
@@ -201,7 +211,7 @@ impl Said<'_> {
     fn read(&self, source: &Source, target: &Target) -> Read {
         match source {
             Source::Fixed(text) => Read { raw: None, value: Ok(Some(Value::Text(text.clone()))) },
-            Source::Expr(_) => Read::failed("a value that the formula needs is missing".into()),
+            Source::Expr(formula) => Read::failed(self.lacks(formula)),
             Source::Modbus(field) => self.registers(field, matches!(target, Target::Identity(_))),
             Source::Document(field) => match self.payload(&field.address) {
                 Ok(payload) => self.part(field, payload),
@@ -210,13 +220,41 @@ impl Said<'_> {
         }
     }
 
+    /// Why a formula has no value.
+    fn lacks(&self, formula: &Formula) -> String {
+        let own = |member: &str| {
+            let variables = self.definition.variables.iter();
+            let mut named =
+                variables.filter(|variable| variable.name.trim_start_matches('*').eq_ignore_ascii_case(member));
+            named.next().and_then(|variable| self.variable(variable).value)
+        };
+        let mut lacking: Vec<String> = Vec::new();
+        for name in formula.names() {
+            match name.object {
+                Object::Own if own(&name.member).is_some() || self.is_input(&name.member) => {}
+                Object::Own | Object::Date => lacking.push(format!("{name} has no value")),
+                _ => lacking.push(format!("{name} is not read here, only this device is")),
+            }
+        }
+        if lacking.is_empty() {
+            "the formula has no value, as a division by zero has none".into()
+        } else {
+            lacking.join("; ")
+        }
+    }
+
+    fn is_input(&self, member: &str) -> bool {
+        let number = member.strip_prefix("input");
+        number.is_some_and(|number| self.values.get(&format!("{}{number}", quantities::INPUT)).is_some())
+    }
+
     /// Of several answers the last one counts: what was refused together is asked for alone.
     fn registers(&self, field: &ModbusField, text: bool) -> Read {
         let end = |address: u16, count: u16| u32::from(address) + u32::from(count);
         let covers = |at: u16, count: u16| at <= field.address && end(field.address, field.count) <= end(at, count);
         let answer = self.heard.blocks.iter().rev().find(|(block, _)| covers(block.address, block.count));
         let words = match answer {
-            None => return Read::failed("was not asked for".into()),
+            None => return Read::failed("was not asked for any more".into()),
             Some((_, Err(error))) => return Read::failed(error.to_string()),
             Some((block, Ok(words))) => {
                 let from = usize::from(field.address - block.address);
@@ -245,7 +283,7 @@ impl Said<'_> {
                 };
                 let mut pages = self.heard.pages.iter().rev();
                 match pages.find(|(by, page, _)| (by, page) == (&method, path)) {
-                    None => Err("was not asked for".into()),
+                    None => Err("was not asked for any more".into()),
                     Some((.., Err(error))) => Err(error.to_string()),
                     Some((.., Ok(answer))) if (200..300).contains(&answer.status) => Ok(&answer.body),
                     Some((.., Ok(answer))) => Err(format!("{path} answered with status {}", answer.status)),
@@ -272,6 +310,13 @@ impl Said<'_> {
 
 fn row(name: String, raw: Option<String>, problem: Option<String>) -> Row {
     Row { name, raw, value: None, quantity: None, derived: None, problem }
+}
+
+fn not_bits(found: &Value) -> String {
+    match found {
+        Value::Number(number) => format!("expected a whole number of bits, found {number}"),
+        Value::Text(text) => format!("expected a whole number of bits, found \"{text}\""),
+    }
 }
 
 /// Why there is no value.

@@ -24,7 +24,7 @@ use crate::control::PlanView;
 use crate::session::SessionView;
 use crate::site::{Board, Clock, VariableValues};
 
-pub(crate) use facts::{connector_state, power_w};
+pub(crate) use facts::{connector_state, power_of_phases, power_w};
 pub use flow::{Flow, Flows, Silent};
 pub use look::{Extra, Look, SiteScope};
 pub(crate) use names::{is_of_device, is_of_manager, surplus_name};

@@ -91,7 +91,7 @@ pub enum ModbusError {
     #[error("not reachable: {0}")]
     Unreachable(String),
     /// The device answered with this exception code.
-    #[error("the device answered with Modbus exception {0}")]
+    #[error("the device answered with Modbus exception {0} ({meaning})", meaning = exception(*.0))]
     Exception(u8),
     /// The answer is no answer to the request.
     #[error("bad answer: {0}")]
@@ -99,6 +99,21 @@ pub enum ModbusError {
     /// Larger than the host or the protocol allows.
     #[error("too large: {0}")]
     Limit(String),
+}
+
+/// What an exception code means (Modbus application protocol 1.1b3, section 7).
+fn exception(code: u8) -> &'static str {
+    match code {
+        1 => "function not supported",
+        2 => "no such register",
+        3 => "value or number of registers not allowed",
+        4 => "the device failed",
+        5 => "accepted, takes its time",
+        6 => "busy",
+        10 => "gateway: no path to the unit",
+        11 => "gateway: no unit with this id answers",
+        _ => "of the maker's own",
+    }
 }
 
 /// One unit on a Modbus bus. Cancel-safe: a dropped future leaves no half-written frame on the wire.

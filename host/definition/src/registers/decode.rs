@@ -29,7 +29,7 @@ pub enum DecodeError {
 pub struct Special<'a> {
     /// `reserved`: 0.
     pub reserved: &'a [f64],
-    /// `unavailable`: no value. Beats `reserved`.
+    /// `unavailable`: no value. Beats `reserved`. All ones of a signed number are meant only by `-1`.
     pub unavailable: &'a [f64],
 }
 
@@ -75,7 +75,7 @@ pub fn decode(field: &ModbusField, words: &[u16], special: Special<'_>) -> Resul
         Shape::Number { number, factor } => {
             let raw = raw(number, field.order, words)?;
             let value = match raw {
-                raw if is_among(raw, special.unavailable) => None,
+                raw if is_unavailable(raw, special) => None,
                 raw if is_among(raw, special.reserved) => Some(0.0),
                 (raw, _) => scaled(raw.value(), factor),
             };
@@ -98,7 +98,7 @@ pub fn decode_text(field: &ModbusField, words: &[u16], special: Special<'_>) -> 
         && factor.to_bits() == 1.0f64.to_bits()
     {
         match raw(number, field.order, words)? {
-            raw if is_among(raw, special.unavailable) => return Ok(None),
+            raw if is_unavailable(raw, special) => return Ok(None),
             raw if is_among(raw, special.reserved) => return Ok(Some("0".to_owned())),
             (Raw::Signed(value), _) => return Ok(Some(value.to_string())),
             (Raw::Unsigned(value), _) => return Ok(Some(value.to_string())),
@@ -158,6 +158,15 @@ fn raw(number: Number, order: WordOrder, words: &[u16]) -> Result<(Raw, u64), De
         Number::Double => Raw::Float(f64::from_bits(bits)),
     };
     Ok((raw, bits))
+}
+
+/// `0xFFFFFFFF` is how unsigned numbers say it. In a signed one the same bits are -1 W, which the device does know: they
+/// count only if they are written as `-1`.
+fn is_unavailable((raw, bits): (Raw, u64), special: Special<'_>) -> bool {
+    match raw {
+        Raw::Signed(-1) => special.unavailable.contains(&-1.0),
+        _ => is_among((raw, bits), special.unavailable),
+    }
 }
 
 /// The bits count beside the value: who writes `0xFFFF` means the registers, whatever the type makes of them. Of a
@@ -298,6 +307,18 @@ mod tests {
         let version = Shape::Dotted { number: Number::Int16, parts: 2 };
         let version = ModbusField { address: 0, count: 1, shape: version, order: WordOrder::HighFirst };
         assert_eq!(decode(&version, &[0x8000], special), Ok(None));
+    }
+
+    #[test]
+    fn minus_one_is_a_number_where_all_ones_are_unavailable() {
+        let special = Special { reserved: &[], unavailable: &[f64::from(0xffff), f64::from(u32::MAX)] };
+        let decoded = |of, words: &[u16]| decode(&number(of, 1.0, WordOrder::HighFirst), words, special).unwrap();
+        assert_eq!(decoded(Number::Uint16, &[0xffff]), None);
+        assert_eq!(decoded(Number::Uint32, &[0xffff, 0xffff]), None);
+        assert_eq!(decoded(Number::Int16, &[0xffff]), Some(Value::Number(-1.0)));
+        assert_eq!(decoded(Number::Int32, &[0xffff, 0xffff]), Some(Value::Number(-1.0)));
+        let serial = number(Number::Int16, 1.0, WordOrder::HighFirst);
+        assert_eq!(decode_text(&serial, &[0xffff], special), Ok(Some("-1".to_owned())));
     }
 
     #[test]

@@ -72,12 +72,11 @@ fn print(name: &str, told: &Told) {
     };
     match (&checked.definition, checked.errors.len()) {
         (Some(definition), _) => {
-            let variables = definition.variables.len();
-            say!(
-                "{name}: {} ({}), {variables} variables{doubts}",
-                definition.dev_type,
-                transport(&definition.transport)
-            );
+            let variables = match definition.variables.len() {
+                1 => "1 variable".to_owned(),
+                many => format!("{many} variables"),
+            };
+            say!("{name}: {} ({}), {variables}{doubts}", definition.dev_type, transport(&definition.transport));
         }
         (None, 1) => say!("{name}: 1 error{doubts}"),
         (None, errors) => say!("{name}: {errors} errors{doubts}"),

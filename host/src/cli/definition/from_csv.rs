@@ -16,7 +16,7 @@ use crate::config::reader::nearest;
 #[derive(Debug, Args)]
 pub struct FromCsvArgs {
     /// A table with a header line that names its columns: name, address, type, resolution, order, length, query,
-    /// regex, once, fixed, expr; separated by `,`, `;` or tabs. `-` is the standard input.
+    /// regex, once, optional, fixed, expr; separated by `,`, `;` or tabs. `-` is the standard input.
     file: PathBuf,
     /// Type id; default the file's name.
     #[arg(long, value_name = "ID")]
@@ -42,8 +42,8 @@ pub struct FromCsvArgs {
 }
 
 /// Columns besides `name`: keys of a variable.
-const COLUMNS: [&str; 10] =
-    ["address", "type", "resolution", "order", "length", "query", "regex", "once", "fixed", "expr"];
+const COLUMNS: [&str; 11] =
+    ["address", "type", "resolution", "order", "length", "query", "regex", "once", "optional", "fixed", "expr"];
 
 /// Exit code 1 if the table has an error.
 pub(super) fn run(args: &FromCsvArgs) -> anyhow::Result<ExitCode> {
@@ -256,7 +256,7 @@ fn value(key: &str, cell: &str, separator: u8) -> String {
             let number = point.parse::<f64>().ok().filter(|number| number.is_finite());
             number.map_or(text, |number| number.to_string())
         }
-        "once" => match cell.to_lowercase().as_str() {
+        "once" | "optional" => match cell.to_lowercase().as_str() {
             "1" | "true" | "yes" => "true".into(),
             "0" | "false" | "no" => "false".into(),
             _ => text,

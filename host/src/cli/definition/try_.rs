@@ -86,7 +86,11 @@ fn bound(args: &TryArgs, transport: &Transport) -> anyhow::Result<(Config, Devic
         more.push_str(&format!(", topic_prefix = {}", Json::from(prefix.as_str())));
     }
     let text = format!("[[device]]\nid = \"M1\"\ntype = \"tried\"\nendpoint.address = {{ url = {address}{more} }}\n");
-    let config = config::parse("--address", &text, &[])?;
+    // Who typed an address wants to read about it, not about the file that was made of it.
+    let config = config::parse("--address", &text, &[]).map_err(|errors| {
+        let messages: Vec<String> = errors.0.into_iter().map(|error| error.message).collect();
+        anyhow::anyhow!("--address: {}", messages.join("; "))
+    })?;
     let mut device = config.devices.first().cloned().context("--address makes no device")?;
     let endpoint = device.endpoints.pop_first().context("--address makes no endpoint")?;
     device.endpoints.insert(DeviceConfig::ADDRESS_SLOT.to_owned(), endpoint.1);
@@ -94,6 +98,10 @@ fn bound(args: &TryArgs, transport: &Transport) -> anyhow::Result<(Config, Devic
 }
 
 fn print(tried: &Trial) {
+    // Where nobody answers, a table in which each row says so hides the one sentence that counts.
+    if let (false, Some(failure)) = (tried.has_read(), &tried.failure) {
+        return complain!("{failure}");
+    }
     let width = |of: fn(&Row) -> usize| tried.rows.iter().map(of).max().unwrap_or_default();
     let name = width(|row| row.name.chars().count()).max(4);
     let raw = width(|row| row.raw.as_ref().map_or(0, |raw| raw.chars().count())).clamp(3, 40);
@@ -117,9 +125,15 @@ fn print(tried: &Trial) {
 fn valued(value: &Value, row: &Row) -> String {
     let unit = unit(row).map(|unit| format!(" {unit}")).unwrap_or_default();
     match value {
-        Value::Number(number) => format!("{number}{unit}"),
+        Value::Number(number) => format!("{}{unit}", short(*number)),
         Value::Text(text) => text.clone(),
     }
+}
+
+/// For people: three decimal places, of small numbers six digits. What a float holds beyond that is noise.
+fn short(number: f64) -> f64 {
+    let text = if number.abs() >= 1.0 { format!("{number:.3}") } else { format!("{number:.5e}") };
+    text.parse().unwrap_or(number)
 }
 
 fn unit(row: &Row) -> Option<&'static str> {
@@ -162,4 +176,22 @@ fn answer(file: &DefinitionFile, device: &DeviceConfig, tried: &Trial) -> Json {
         "variables": tried.rows.iter().map(variable).collect::<Vec<_>>(),
         "error": tried.failure,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_without_the_noise_of_their_floats() {
+        for (number, shown) in [
+            (231.008_697_509_765_63, "231.009"),
+            (1_234_567_890.0, "1234567890"),
+            (-0.000_123_456_789, "-0.000123457"),
+            (0.0, "0"),
+            (0.1, "0.1"),
+        ] {
+            assert_eq!(short(number).to_string(), shown);
+        }
+    }
 }

@@ -237,7 +237,8 @@ async fn a_refused_register_costs_only_itself_and_is_asked_for_now_and_then() {
     assert_eq!(device.asked(), ["3r0+3", "3r0+1", "3r1+1", "3r2+1"]);
     assert_eq!((reading(&outcome, "power.total"), reading(&outcome, "current.l1")), (Some(Some(1.0)), Some(Some(3.0))));
     assert_eq!(reading(&outcome, "voltage.l1"), None);
-    let sentence = "voltage_l1: reading 1 register from 1: the device answered with Modbus exception 2";
+    let sentence =
+        "voltage_l1: reading 1 register from 1: the device answered with Modbus exception 2 (no such register)";
     assert_eq!(outcome.trouble.as_deref(), Some(sentence));
     tokio::time::advance(59 * SECOND).await;
     let outcome = guest.poll().await.unwrap();

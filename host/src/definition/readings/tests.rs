@@ -125,10 +125,50 @@ fn inputs_are_bits_counted_through_all_entries() {
 }
 
 #[test]
+fn formulas_of_the_device_see_its_inputs_as_old_as_they_are() {
+    let mut readings = readings(
+        "u: {address: 't', query: 'u'}, sum: {expr: 'INPUT1 + 2 * input2 + 4 * input3'}, no: {expr: 'input4'}, \
+         both: {expr: 'u + input3'}, inputs: [{address: 't', count: 2, query: 'x'}, {address: 's', query: 'y'}]",
+    );
+    readings.set_input(0, &Value::Number(2.0), Moment(3)).unwrap();
+    assert_eq!(shown(&readings.outcome(Moment(3))), ["input.1=0", "input.2=1"]);
+    readings.set_input(1, &Value::Number(1.0), Moment(5)).unwrap();
+    set(&mut readings, "u", 10.0, 8);
+    assert_eq!(shown(&readings.outcome(Moment(8))), ["var.u=10", "input.3=1", "var.sum=6@3", "var.both=11@5"]);
+}
+
+#[test]
 fn a_battery_that_charges_is_positive_in_its_file_and_negative_on_the_board() {
     let mut readings = readings(&format!("{POWER}, twice: {{expr: 'power_w * 2'}}")).turned(true);
     set(&mut readings, "power_w", 500.0, 1);
     assert_eq!(shown(&readings.outcome(Moment(1))), ["power.total=-500", "var.twice=1000"]);
+}
+
+#[test]
+fn currents_have_the_sign_of_their_phases_power() {
+    const PHASES: &str =
+        "power_w_l1: {expr: 'w'}, w: {address: 'w'}, current_l1: {address: 'i'}, current_l2: {address: 'j'}";
+    let mut readings = readings(PHASES);
+    set(&mut readings, "w", -500.0, 1);
+    set(&mut readings, "current_l1", 2200.0, 1);
+    set(&mut readings, "current_l2", 100.0, 1);
+    let exported = ["var.w=-500", "current.l1=-2200", "current.l2=100", "power.l1=-500"];
+    assert_eq!(shown(&readings.outcome(Moment(1))), exported, "the power of L2 is not told");
+    // A message of its own brings the power.
+    set(&mut readings, "w", 300.0, 5);
+    assert_eq!(shown(&readings.outcome(Moment(5))), ["var.w=300", "power.l1=300", "current.l1=2200@1"]);
+    // What the device signed itself is no doubt; a power of 0 has no sign.
+    set(&mut readings, "w", 0.0, 6);
+    set(&mut readings, "current_l1", -40.0, 6);
+    assert_eq!(shown(&readings.outcome(Moment(6))), ["var.w=0", "current.l1=-40", "power.l1=0"]);
+}
+
+#[test]
+fn currents_of_a_battery_turn_with_its_power() {
+    let mut readings = readings("power_w_l1: {address: 'w'}, current_l1: {address: 'i'}").turned(true);
+    set(&mut readings, "power_w_l1", 500.0, 1);
+    set(&mut readings, "current_l1", 2200.0, 1);
+    assert_eq!(shown(&readings.outcome(Moment(1))), ["power.l1=-500", "current.l1=-2200"]);
 }
 
 #[test]

@@ -90,7 +90,11 @@ async fn an_optional_block_that_is_refused_arrives_as_none() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_or_unanswered_block_fails_the_poll_with_its_address() {
     for (address, optional, says) in [
-        (100, false, "reading 2 input from 100 on endpoint \"main\": the device answered with Modbus exception 2"),
+        (
+            100,
+            false,
+            "reading 2 input from 100 on endpoint \"main\": the device answered with Modbus exception 2 (no such register)",
+        ),
         (200, true, "reading 2 input from 200 on endpoint \"main\": no answer in time"),
     ] {
         let bench = Bench::run(register_decoder(&[(7, false), (address, optional)]), device());

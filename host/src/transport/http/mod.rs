@@ -211,7 +211,9 @@ fn translate(error: reqwest::Error) -> HttpError {
     } else if error.is_timeout() {
         HttpError::Timeout
     } else if error.is_connect() {
-        let host = error.url().and_then(Url::host_str).unwrap_or_default();
+        let port = |url: &Url| url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let host = error.url().map(|url| format!("{}{}", url.host_str().unwrap_or_default(), port(url)));
+        let host = host.unwrap_or_default();
         HttpError::Unreachable(format!("{host}: {text}"))
     } else {
         HttpError::Protocol(text)

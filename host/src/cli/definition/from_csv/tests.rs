@@ -64,10 +64,14 @@ fn semicolons_tabs_quotes_and_decimal_commas_are_understood() {
 fn other_transports_have_paths_and_topics() {
     let http = make(
         &args(&["t.csv", "--rtype", "1", "--mtype", "2", "--dev-type", "x"]),
-        "name,address,query,once\npower_w,GET /s,a.b,yes\n",
+        "name,address,query,once,optional\npower_w,GET /s,a.b,yes,1\n",
     );
     assert_eq!(http.errors, []);
-    assert!(http.text.contains(r#""power_w": { "address": "GET /s", "query": "a.b", "once": true }"#), "{}", http.text);
+    assert!(
+        http.text.contains(r#""power_w": { "address": "GET /s", "query": "a.b", "once": true, "optional": true }"#),
+        "{}",
+        http.text
+    );
     let mqtt = make(&args(&["t.csv", "--rtype", "2"]), "name,address\npower_w,a/#\n");
     assert_eq!(mqtt.errors.first().map(|told| told.line), Some(2));
 }

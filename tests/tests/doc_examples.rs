@@ -83,7 +83,7 @@ fn configurations_of_the_documentation_are_configurations() {
         assert!(!blocks.is_empty(), "{document}");
         for Block { place, mut text } in blocks {
             // A part of a file: the broker that it means is in another one.
-            if text.contains("\"mqtt\"") && !text.contains("[mqtt]") {
+            if text.contains("\"mqtt\"") && !text.lines().any(|line| line == "[mqtt]") {
                 text.push_str("[mqtt]\nbroker = \"embedded\"\n");
             }
             if let Err(errors) = ladekern::config::parse(&place, &text, &[]) {

@@ -145,6 +145,45 @@ async fn every_error_of_a_configuration_is_reported_at_once() {
 }
 
 #[tokio::test]
+async fn rules_and_definitions_that_do_not_count_are_errors_of_the_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, definitions) = (folder.path().join("ladekern.toml"), folder.path().join("definitions"));
+    std::fs::create_dir(&definitions).unwrap();
+    let meter = "{\"rtype\": 2, \"dev_type\": \"acme\", \"power_w\": {\"address\": \"t\"}}";
+    let text = |rule: &str| {
+        format!(
+            "[[circuit]]\nid = \"main\"\nlimit_ma = [16000, 16000, 16000]\n[[device]]\nid = \"E1\"\n\
+             type = \"http-input\"\ncharging_rules = [\n{{ ctype = 51, {rule} }},\n]\n"
+        )
+    };
+    std::fs::write(definitions.join("a.json"), meter).unwrap();
+    let check = async || {
+        Daemon::start(["check", "--config", file.to_str().unwrap()]).ended(std::time::Duration::from_secs(60)).await
+    };
+    for (rule, says) in [
+        ("aexpr = 8000", None),
+        ("aexpr = \"8000 +\"", Some("rule 0.aexpr: ")),
+        ("aexpr = 8000, dayz = 31", Some("rule 0: unknown key \"dayz\", did you mean \"days\"?")),
+        ("aexpr = 8000, days = \"Mon\"", Some("rule 0.days: expected a whole number from 0 to 255, found \"Mon\"")),
+    ] {
+        std::fs::write(&file, text(rule)).unwrap();
+        let (code, output) = check().await;
+        assert_eq!(code, Some(if says.is_some() { 64 } else { 0 }), "{output}");
+        let place = says.map(|says| format!("{}:8: device.E1.charging_rules: {says}", file.display()));
+        assert!(place.is_none_or(|place| output.contains(&place)), "{rule}: {output}");
+    }
+    std::fs::write(&file, text("aexpr = 8000")).unwrap();
+    std::fs::write(definitions.join("b.json"), meter).unwrap();
+    let (code, output) = check().await;
+    let (a, b) = (definitions.join("a.json"), definitions.join("b.json"));
+    let wanted = format!("{}: dev_type: \"acme\" is described by {} too", b.display(), a.display());
+    assert!(code == Some(64) && output.contains(&wanted), "{output}");
+    let both = ["definition", "check", a.to_str().unwrap(), b.to_str().unwrap()];
+    let (code, output) = Daemon::start(both).ended(std::time::Duration::from_secs(60)).await;
+    assert!(code == Some(1) && output.contains("is described by"), "{output}");
+}
+
+#[tokio::test]
 async fn a_changed_file_takes_effect_at_once_and_a_broken_one_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ladekern.toml");

@@ -7,7 +7,7 @@ use super::{Options, definition_folders, plugin_folders};
 use crate::config::{self, Config, ConfigError, ConfigErrors, HTTP_INPUT};
 use crate::definition::{self, DefinitionEvent, Library};
 use crate::plugin::{self, Registry};
-use crate::rules::{self, RuleSet};
+use crate::rules;
 use crate::runtime::{Runtime, RuntimeOptions};
 use crate::web;
 
@@ -25,24 +25,17 @@ impl Report {
     fn rules(&mut self, config: &Config, folder: &Path) {
         let (shared, wrong) = rules::read_folder(folder);
         self.errors.extend(wrong);
-        let mut tell = |set: RuleSet, of: &dyn Fn(String) -> String| {
-            for problem in set.problems() {
-                let told = of(problem.to_string());
+        let devices = config.devices.iter().map(|device| (device.id.to_string(), "device.", &device.charging_rules));
+        let users = config.users.iter().enumerate();
+        let users = users.map(|(place, user)| ((place + 1).to_string(), "user ", &user.charging_rules));
+        for (name, kind, text) in devices.chain(users) {
+            let Some(text) = text else { continue };
+            let key = format!("{kind}{name}.charging_rules");
+            let written = config.places.rules.get(&key).is_some_and(|places| places.written);
+            for problem in rules::select(text, &shared, written).problems() {
+                let told = config.rules_error(&key, problem.index, problem.to_string()).to_string();
                 if problem.unknown_code { self.notes.push(told) } else { self.errors.push(told) }
             }
-        };
-        for device in &config.devices {
-            let Some(text) = &device.charging_rules else { continue };
-            tell(rules::select(text, &shared), &|message| {
-                config.device_error(&device.id, "charging_rules", message).to_string()
-            });
-        }
-        for user in &config.users {
-            let Some(text) = &user.charging_rules else { continue };
-            let file = &config.places.file;
-            tell(rules::select(text, &shared), &|message| {
-                format!("{file}: user {}: charging_rules: {message}", user.name)
-            });
         }
     }
 }
@@ -82,6 +75,7 @@ pub async fn check(options: &Options) -> anyhow::Result<Report> {
             report.errors.extend(findings);
         }
     }
+    report.errors.extend(definitions.doubles());
     report.errors.extend(unknown_types(&config, &registry, &definitions).iter().map(ToString::to_string));
     for device in &config.devices {
         if device.device_type == HTTP_INPUT {
@@ -156,7 +150,8 @@ mod tests {
         let file = |text: &str| std::fs::write(folder.path().join("a.json"), text).unwrap();
         let text = "[[circuit]]\nid = \"m\"\nlimit_ma = [1, 1, 1]\n[[device]]\nid = \"E1\"\ntype = \"http-input\"\n\
                     charging_rules = { selected_id = \"sun\" }\n[[user]]\nid = \"1\"\nname = \"Ann\"\n\
-                    charging_rules = [{ ctype = 51, aexpr = \"1 +\" }, { ctype = 4, aexpr = 1 }]\n";
+                    charging_rules = [\n  { ctype = 4, aexpr = 1 },\n  { ctype = 51, aexpr = \"1 +\" },\n\
+                    { ctype = 51, aexpr = 1, until = 3 },\n]\n";
         let config = config::parse("f", text, &[]).unwrap();
         let check = || {
             let mut report = Report::default();
@@ -170,11 +165,12 @@ mod tests {
             errors[1].contains("device.E1.charging_rules") && errors[1].contains("no rule set \"sun\""),
             "{errors:?}"
         );
-        assert!(errors[2].starts_with("f: user Ann: charging_rules: rule 0.aexpr: "), "{errors:?}");
-        assert_eq!((errors.len(), notes.len()), (3, 1));
-        assert!(notes[0].contains("rule 1.ctype: 4 is not known here"), "{notes:?}");
+        assert!(errors[2].starts_with("f:13: user 1.charging_rules: rule 1.aexpr: "), "{errors:?}");
+        assert!(errors[3].starts_with("f:14: user 1.charging_rules: rule 2: unknown key \"until\", "), "{errors:?}");
+        assert_eq!((errors.len(), notes.len()), (4, 1));
+        assert!(notes[0].starts_with("f:12: ") && notes[0].contains("rule 0.ctype: 4 is not known here"), "{notes:?}");
         file(r#"{"set_id": "sun", "charging_rules": []}"#);
-        assert_eq!(check().errors.len(), 1);
+        assert_eq!(check().errors.len(), 2);
     }
 
     #[test]
@@ -199,6 +195,7 @@ mod tests {
         std::fs::create_dir_all(&definitions).unwrap();
         let meter = "{rtype: 2, dev_type: 'acme-meter', power_w: {address: 't', type: 'float'}}";
         std::fs::write(definitions.join("a.json5"), meter).unwrap();
+        std::fs::write(definitions.join("c.json5"), meter).unwrap();
         std::fs::write(definitions.join("b.json"), "{\"rtype\": 2,\n\"dev_type\": \"broken-meter\"").unwrap();
         let device = |id: &str, device_type: &str, address: &str| {
             format!("[[device]]\nid = \"{id}\"\ntype = \"{device_type}\"\naddress = \"{address}\"\n")
@@ -214,8 +211,11 @@ mod tests {
         let report = check(&Options { config, ..Options::default() }).await.unwrap();
         assert!(report.notes.iter().any(|note| note.starts_with("M1: ") && note.ends_with("a.json5")), "{report:?}");
         let errors: Vec<&String> = report.errors.iter().collect();
-        let [broken, unknown, misfit] = errors.as_slice() else { panic!("{errors:#?}") };
+        let [broken, double, unknown, misfit] = errors.as_slice() else { panic!("{errors:#?}") };
         assert!(broken.contains("b.json:1:1: "), "{broken}");
+        let (a, c) = (definitions.join("a.json5"), definitions.join("c.json5"));
+        let wanted = format!("{}: dev_type: \"acme-meter\" is described by {} too", c.display(), a.display());
+        assert!(double.starts_with(&wanted), "{double}");
         assert!(unknown.contains("device.M2.type") && unknown.contains("did you mean \"acme-meter\"?"), "{unknown}");
         assert!(misfit.contains("device.M3.address") && misfit.contains("found http://h"), "{misfit}");
     }

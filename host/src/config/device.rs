@@ -99,7 +99,7 @@ fn kind_keys(table: &mut Reader<'_>, device: &mut DeviceConfig, nameless: bool) 
         if is_meter { Ok(id) } else { Err(format!("{id} is a wallbox; expected a meter, M1, M2, …")) }
     });
     device.fixed_rfid = table.read("fixed_rfid", super::services::card_number);
-    device.charging_rules = table.read("charging_rules", charging_rules);
+    device.charging_rules = charging_rules(table);
 
     device.min_ma = min_ma.unwrap_or(device.min_ma);
     device.max_ma = max_ma.unwrap_or_else(|| device.max_ma.max(device.min_ma));
@@ -136,7 +136,21 @@ fn kind_keys(table: &mut Reader<'_>, device: &mut DeviceConfig, nameless: bool) 
 
 /// Charging rules: JSON in quotes, as clients write them, or the same as TOML. What a rule says is read where rules run:
 /// one that is wrong must not keep the host from starting.
-pub(super) fn charging_rules(node: &Node) -> Result<String, String> {
+pub(super) fn charging_rules(table: &mut Reader<'_>) -> Option<String> {
+    if let Some(node) = table.peek("charging_rules") {
+        let context = table.context();
+        let list: &[Node] = if let Data::List(rules) = &node.data { rules } else { &[] };
+        let places = RulePlaces {
+            key: context.place(node.place),
+            rules: list.iter().map(|rule| context.place(rule.place)).collect(),
+            written: !matches!(node.data, Data::Text(_)),
+        };
+        context.note_rules(table.key("charging_rules"), places);
+    }
+    table.read("charging_rules", rules_text)
+}
+
+fn rules_text(node: &Node) -> Result<String, String> {
     let rules = match &node.data {
         Data::Text(rules) => serde_json::from_str(rules)
             .map_err(|error| format!("expected charging rules as JSON or TOML, docs/charging-rules.md: {error}"))?,

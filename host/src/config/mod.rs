@@ -63,6 +63,16 @@ impl Config {
         ConfigError { place, key: format!("device.{id}.{key}"), message: message.into() }
     }
 
+    /// The mistake in charging rules, `key` being `device.E1.charging_rules` or `user 1.charging_rules`, at the rule
+    /// with this place in the list, if it is in one.
+    #[must_use]
+    pub fn rules_error(&self, key: &str, rule: Option<usize>, message: impl Into<String>) -> ConfigError {
+        let places = self.places.rules.get(key);
+        let place = places.map(|places| rule.and_then(|rule| places.rules.get(rule)).unwrap_or(&places.key));
+        let place = place.unwrap_or(&self.places.file).clone();
+        ConfigError { place, key: key.to_owned(), message: message.into() }
+    }
+
     /// One error for each device whose type is neither built in nor among the `known` ones (plugin ids).
     #[must_use]
     pub fn check_types(&self, known: &[&str]) -> Vec<ConfigError> {

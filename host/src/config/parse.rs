@@ -91,7 +91,7 @@ fn root_table(mut root: Reader<'_>) -> Config {
         modbus_server,
         users,
         variables,
-        places: Places { file: context.file.to_owned(), devices: places },
+        places: Places { file: context.file.to_owned(), devices: places, rules: context.rules() },
     };
     default_circuit(&mut config, &devices, context);
     if let Err(error) = check_order(&config) {

@@ -1,7 +1,7 @@
 //! Reads tables of the tree key by key, gathers every mistake, and notices at the end which keys nobody asked for.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use ladekern_definition::Formula;
 
 use super::error::ConfigError;
 use super::tree::{Data, Node, Override, Place};
+use super::types::RulePlaces;
 
 /// What all tables of one parse share.
 pub(crate) struct Context<'a> {
@@ -17,11 +18,13 @@ pub(crate) struct Context<'a> {
     errors: RefCell<Vec<(usize, ConfigError)>>,
     /// Every key that was asked for, `device.max_ma`: what this version accepts.
     asked: RefCell<BTreeSet<String>>,
+    /// Where charging rules are written, by key.
+    rules: RefCell<BTreeMap<String, RulePlaces>>,
 }
 
 impl<'a> Context<'a> {
     pub fn new(file: &'a str, overrides: &'a [Override]) -> Self {
-        Self { file, overrides, errors: RefCell::default(), asked: RefCell::default() }
+        Self { file, overrides, errors: RefCell::default(), asked: RefCell::default(), rules: RefCell::default() }
     }
 
     pub fn error(&self, place: Place, key: impl Into<String>, message: impl Into<String>) {
@@ -39,6 +42,16 @@ impl<'a> Context<'a> {
             Place::Line(line) => format!("{}:{line}", self.file),
             Place::Set(index) => self.overrides.get(index).map(ToString::to_string).unwrap_or_default(),
         }
+    }
+
+    /// Remembers where charging rules are written.
+    pub fn note_rules(&self, key: String, places: RulePlaces) {
+        self.rules.borrow_mut().insert(key, places);
+    }
+
+    /// Where charging rules are written, by key.
+    pub fn rules(&self) -> BTreeMap<String, RulePlaces> {
+        self.rules.borrow().clone()
     }
 
     /// All mistakes in the order of the file, those of `--set` last; and the keys that were asked for.

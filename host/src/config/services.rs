@@ -108,7 +108,7 @@ fn user(mut table: Reader<'_>, devices: &[&DeviceId]) -> Option<UserConfig> {
         let card = Reader::new(table.context(), table.key("card"), "user.card", entries, place);
         cards.extend(self::card(card));
     }
-    let charging_rules = table.read("charging_rules", super::device::charging_rules);
+    let charging_rules = super::device::charging_rules(&mut table);
     table.finish();
     Some(UserConfig { id: id?, name, display, devices, cards, charging_rules })
 }

@@ -46,6 +46,19 @@ pub struct Places {
     pub file: String,
     /// `file:line` or `--set …` of each `[[device]]`.
     pub devices: BTreeMap<DeviceId, String>,
+    /// By key, `device.E1.charging_rules`, `user 1.charging_rules`.
+    pub rules: BTreeMap<String, RulePlaces>,
+}
+
+/// Where charging rules are written.
+#[derive(Clone, Debug, Default)]
+pub struct RulePlaces {
+    /// `file:line` of the key.
+    pub key: String,
+    /// Likewise of each rule of a list.
+    pub rules: Vec<String>,
+    /// They are TOML, as people write it, and not JSON in quotes, as clients do.
+    pub written: bool,
 }
 
 impl PartialEq for Places {

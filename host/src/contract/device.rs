@@ -31,6 +31,8 @@ pub struct DeviceObject<'a> {
     pub status: Option<&'a DeviceStatus>,
     /// What the load manager decided; `None` for meters and before the first cycle.
     pub plan: Option<&'a ChargerPlan>,
+    /// What is wrong with its charging rules or those of its user.
+    pub rules_error: Option<&'a str>,
     /// What goes on at it; `None` for meters.
     pub session: Option<&'a Session>,
     /// The meter in front of a wallbox.

@@ -79,6 +79,7 @@ impl SiteView {
             number: DeviceObject::number_of(index, device),
             status: self.status(&device.id),
             plan: self.plan.plan.chargers.get(&device.id),
+            rules_error: self.plan.rule_mistakes.get(&device.id).map(String::as_str),
             session: self.sessions.get(&device.id),
             pinned: device.meter.as_ref().and_then(|meter| self.status(meter)),
             now: self.snapshot.at,

@@ -6,6 +6,7 @@ mod inputs;
 mod limits;
 mod send;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -15,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use crate::config::{Config, LoadMode};
 use crate::formulas::World;
 use crate::load::{self, Plan};
-use crate::site::{Board, Clock, Commands, Moment, Requests, Restrictions, Snapshot};
+use crate::site::{Board, Clock, Commands, DeviceId, Moment, Requests, Restrictions, Snapshot};
 
 pub use inputs::inputs;
 pub(crate) use inputs::signed_currents;
@@ -27,6 +28,8 @@ pub struct PlanView {
     pub mode: LoadMode,
     /// What each wallbox gets and why, how each circuit stands, what is wrong. Empty before the first cycle.
     pub plan: Plan,
+    /// What is wrong with the charging rules that count at a wallbox; who is not in it has none that are wrong.
+    pub rule_mistakes: BTreeMap<DeviceId, String>,
 }
 
 /// Who says before each plan how much each wallbox wants: the charging rules. Asked in the loop itself, so that what
@@ -34,6 +37,11 @@ pub struct PlanView {
 pub trait Advice: Send {
     /// `before` is the plan of the last cycle. Takes no time: nothing in it waits.
     fn requests(&mut self, snapshot: &Snapshot, config: &Config, before: &Plan) -> Requests;
+
+    /// What was wrong with the rules when they were asked last.
+    fn mistakes(&self) -> BTreeMap<DeviceId, String> {
+        BTreeMap::new()
+    }
 }
 
 /// Nobody wants anything: every wallbox may get all there is.
@@ -184,7 +192,11 @@ impl Control {
             self.senders.send(order);
         }
         report(&self.view.borrow().plan, &plan);
-        self.view.send_replace(Arc::new(PlanView { mode: config.load.mode, plan }));
+        self.view.send_replace(Arc::new(PlanView {
+            mode: config.load.mode,
+            plan,
+            rule_mistakes: self.advice.mistakes(),
+        }));
     }
 
     /// Whether a meter shows an overload that no plan has seen yet.

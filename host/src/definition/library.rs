@@ -59,6 +59,8 @@ struct Inner {
     in_force: BTreeMap<String, Arc<DefinitionFile>>,
     /// Why the file that counts for a type cannot be used.
     broken: BTreeMap<String, String>,
+    /// Files that another one of their folder makes useless, a sentence each.
+    doubles: Vec<String>,
     /// Fingerprints of what has been complained about, by file: told once.
     told: BTreeMap<PathBuf, String>,
 }
@@ -111,6 +113,12 @@ impl Library {
         self.read().broken.get(dev_type).cloned()
     }
 
+    /// Files whose type another file of the same folder describes too, a sentence each with both names.
+    #[must_use]
+    pub fn doubles(&self) -> Vec<String> {
+        self.read().doubles.clone()
+    }
+
     /// What is believed now.
     pub(super) fn shelf(&self) -> Shelf {
         self.read().shelf.clone()
@@ -122,22 +130,19 @@ impl Library {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let mut events = Vec::new();
         let mut counts: BTreeMap<&str, (&Key, &Said)> = BTreeMap::new();
-        let mut told = BTreeMap::new();
+        let (mut told, mut doubles) = (BTreeMap::new(), Vec::new());
         for (key, said) in &shelf {
             let first = said.dev_type.as_deref().and_then(|dev_type| counts.get(dev_type).copied());
             match (first, &said.dev_type) {
                 (None, Some(dev_type)) => _ = counts.insert(dev_type, (key, said)),
                 // In another folder it is meant: that is how a supplied definition is replaced.
                 (Some((first, _)), Some(dev_type)) if first.0 == key.0 => {
-                    let text = format!(
-                        "describes the type \"{dev_type}\", and so does {}, which counts; remove one of them",
-                        first.1.display()
-                    );
-                    let known = inner.told.get(&key.1) == Some(&text);
-                    told.insert(key.1.clone(), text.clone());
-                    if !known {
-                        tracing::warn!("{}: {text}", key.1.display());
+                    let text = double(&key.1, dev_type, &first.1);
+                    if inner.told.get(&key.1) != Some(&text) {
+                        tracing::warn!("{text}");
                     }
+                    told.insert(key.1.clone(), text.clone());
+                    doubles.push(text);
                 }
                 (Some(_), Some(_)) => {}
                 (_, None) => {
@@ -181,7 +186,7 @@ impl Library {
             inner.in_force.remove(&dev_type);
             events.push(DefinitionEvent::Removed { dev_type });
         }
-        (inner.broken, inner.told) = (broken, told);
+        (inner.broken, inner.told, inner.doubles) = (broken, told, doubles);
         inner.shelf = shelf;
         events
     }
@@ -229,6 +234,19 @@ pub(crate) fn sentence(findings: &[String]) -> String {
         0 => said,
         more => format!("{said}; and {more} more"),
     }
+}
+
+/// That `file` is not used, for `first` of the same folder describes the type too.
+fn double(file: &Path, dev_type: &str, first: &Path) -> String {
+    format!("{}: {}", file.display(), double_of(dev_type, first))
+}
+
+/// As in [`Library::doubles`], without the name of the file that is not used.
+pub(crate) fn double_of(dev_type: &str, first: &Path) -> String {
+    let first = first.display();
+    format!(
+        "dev_type: \"{dev_type}\" is described by {first} too, and of one folder the first by name is used; remove one of them"
+    )
 }
 
 pub(super) fn fingerprint(text: &str) -> String {
@@ -383,8 +401,17 @@ pub(super) mod tests {
         let (library, said) = folders.open();
         assert_eq!(said, ["loaded alpha a.json"]);
         assert_eq!(library.all().len(), 1);
+        let [double] = &*library.doubles() else { panic!("{:?}", library.doubles()) };
+        assert!(
+            double.contains("b.json: dev_type: \"alpha\" is described by ") && double.contains("a.json too"),
+            "{double}"
+        );
         folders.remove("own/a.json");
         assert_eq!(folders.again(&library), ["loaded alpha b.json"]);
+        assert_eq!(library.doubles(), [""; 0]);
+        // That is how a supplied one is replaced.
+        folders.write("supplied/a.json", meter("alpha", "a"));
+        assert_eq!((folders.again(&library).len(), library.doubles().len()), (0, 0));
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub mod trial;
 mod watch;
 
 pub use device::{Described, Misfit, Parts, binding};
-pub(crate) use library::sentence;
 pub use library::{DefinitionEvent, DefinitionFile, Library};
+pub(crate) use library::{double_of, sentence};
 pub use readings::Readings;
 pub(crate) use watch::tell;
 pub use watch::{DefinitionWatch, watch};

@@ -346,6 +346,10 @@ impl Inner {
                 (None, Some(plugin)) => (Ok(self.plug(plugin)), false),
                 (None, None) => (Err(self.missing(dev_type)), false),
             };
+            // What is in force now is not what its file says since.
+            let refused =
+                if described { self.definitions.broken(dev_type) } else { self.broken().get(dev_type).cloned() };
+            status.update(|status| status.update_failed = refused.filter(|_| plugin.is_ok()));
             let parts = TaskParts { device: device.clone(), plugin, status, clock, jitter: random_jitter() };
             let (task, mailbox) = Task::new(parts);
             let runtime = if described { &self.io } else { self.registry.runtime().guests() };

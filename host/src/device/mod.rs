@@ -5,6 +5,7 @@ pub mod arrivals;
 pub mod guest;
 pub mod http_input;
 pub mod installed;
+mod kept;
 pub mod live;
 pub mod mailbox;
 pub mod manager;

@@ -45,6 +45,8 @@ pub struct Swapped {
 pub struct Canary {
     /// Readings with their age.
     pub outcomes: Vec<(Outcome, Moment)>,
+    /// What it does not get out of an older message.
+    pub trouble: Option<String>,
     /// The device does not answer just now, which is not the plugin's fault.
     pub offline: Option<String>,
 }
@@ -71,19 +73,20 @@ impl Trial {
 }
 
 /// Replaces `old` by an instance of `new` (design rule 5.8, step 4). The caller drops `old` afterwards, without
-/// closing it: that would put the device into its safe state.
+/// closing it: that would put the device into its safe state. `messages` are what the old version has understood, the
+/// newest at the end.
 pub async fn swap(
     old: &mut Live,
     new: &Arc<dyn Artefact>,
     device: &DeviceConfig,
-    last_message: Option<&Message>,
+    messages: &[Message],
     clock: Clock,
 ) -> Result<Swapped, Refused> {
     let (snapshot, old_died) = match old.save().await {
         Ok(bytes) => (bytes.map(|bytes| Snapshot { version: old.artefact.version().to_owned(), bytes }), None),
         Err(failure) => (None, Some(failure.to_string())),
     };
-    match start_and_try(new, device, &old.wired, snapshot.as_ref(), last_message, clock).await {
+    match start_and_try(new, device, &old.wired, snapshot.as_ref(), messages, clock).await {
         Ok((live, canary)) => {
             let trial = Trial { previous: Arc::clone(&old.artefact), snapshot, since: clock.now(), faults: 0 };
             Ok(Swapped { live, canary, trial })
@@ -100,12 +103,12 @@ async fn start_and_try(
     device: &DeviceConfig,
     wired: &Wired,
     snapshot: Option<&Snapshot>,
-    last_message: Option<&Message>,
+    messages: &[Message],
     clock: Clock,
 ) -> Result<(Live, Canary), Failure> {
     let mut live = Live::start(new, device, wired, clock).await?;
     hand_over(&mut live, snapshot).await?;
-    let canary = try_out(&mut live, last_message, clock).await?;
+    let canary = try_out(&mut live, messages, clock).await?;
     Ok((live, canary))
 }
 
@@ -117,8 +120,9 @@ pub async fn hand_over(live: &mut Live, snapshot: Option<&Snapshot>) -> Result<(
     }
 }
 
-/// The canary: one poll, or for a decoder of messages the last one that the old version understood.
-async fn try_out(live: &mut Live, last_message: Option<&Message>, clock: Clock) -> Result<Canary, Failure> {
+/// The canary: one poll, or for a decoder of messages the last one that the old version understood. Older ones say what
+/// their topics said; what cannot be made of them is no reason against the new version.
+async fn try_out(live: &mut Live, messages: &[Message], clock: Clock) -> Result<Canary, Failure> {
     let mut canary = Canary::default();
     if live.is_polled() {
         let Polled { outcomes, failure } = live.poll().await;
@@ -130,9 +134,12 @@ async fn try_out(live: &mut Live, last_message: Option<&Message>, clock: Clock) 
             Some(failure) => return Err(failure),
         }
     }
-    if let Some(message) = last_message {
-        let outcome = live.message(message).await?;
-        canary.outcomes.extend(outcome.map(|outcome| (outcome, measured_at(message))));
+    for (index, message) in messages.iter().enumerate() {
+        match live.message(message).await {
+            Ok(outcome) => canary.outcomes.extend(outcome.map(|outcome| (outcome, measured_at(message)))),
+            Err(Failure::Protocol(reason)) if index + 1 < messages.len() => canary.trouble = Some(reason),
+            Err(failure) => return Err(failure),
+        }
     }
     Ok(canary)
 }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::arrivals::{Arrivals, polled_stale_after};
 use super::guest::{Plugged, Wired};
+use super::kept::Kept;
 use super::live::{Failure, Live, Polled, measured_at};
 use super::mailbox::{Mailbox, Request};
 use super::supervision::{Jitter, LONGEST_POLL, Permission, Supervisor};
@@ -61,7 +62,7 @@ pub struct Task {
     trial: Option<Trial>,
     writes: Writes,
     arrivals: Arrivals,
-    last_message: Option<Message>,
+    kept: Kept,
     /// The driver's last wish for the next poll.
     wish: Option<Duration>,
     /// When the next poll or start is due.
@@ -100,7 +101,7 @@ impl Task {
             trial: None,
             writes: Writes::default(),
             arrivals: Arrivals::default(),
-            last_message: None,
+            kept: Kept::default(),
             wish: None,
             next: Moment(0),
             health: Health::Starting,
@@ -267,7 +268,7 @@ impl Task {
                 if measures && !message.retained {
                     self.arrivals.note(&format!("{}/{}", message.endpoint, message.topic), message.at);
                 }
-                self.last_message = Some(message);
+                self.kept.note(message);
                 self.succeeded();
                 self.note_trouble(trouble);
             }

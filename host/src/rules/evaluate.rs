@@ -79,9 +79,13 @@ pub struct Verdict {
     pub endless: bool,
 }
 
-/// Runs the rules.
+/// Runs the rules. What one with a mistake was to decide is not left to the others: then there is nothing.
 #[must_use]
 pub fn evaluate(set: &RuleSet, context: &RuleContext<'_>, memory: &mut RuleMemory) -> Verdict {
+    if set.is_broken() {
+        let because = Because::Mistake;
+        return Verdict { ma: 0, surplus_ma: None, because, variables: Vec::new(), endless: false };
+    }
     let passes = passes(set.rules());
     let locals = RefCell::new(Locals::default());
     let mut run =

@@ -15,6 +15,7 @@ use super::rule::RuleSet;
 use super::source::{SharedSets, select};
 use crate::config::{Config, DeviceConfig, UserConfig};
 use crate::control::Advice;
+use crate::definition;
 use crate::formulas::{Look, World};
 use crate::load::{Plan, Reason};
 use crate::session::{Session, SessionView};
@@ -34,6 +35,7 @@ pub struct LiveRules {
     /// Wallboxes that have been said to go round in circles.
     endless: Vec<DeviceId>,
     surplus: Option<Formula>,
+    mistakes: BTreeMap<DeviceId, String>,
     assign: Assign,
 }
 
@@ -58,7 +60,8 @@ impl LiveRules {
         let (engine, known) = (Engine::default(), Known::default());
         // The surplus as everybody sees it, a formula of the configuration in its place.
         let surplus = Formula::parse("CM._surplus").ok();
-        Self { world, sessions, shared, engine, known, endless: Vec::new(), surplus, assign }
+        let (endless, mistakes) = (Vec::new(), BTreeMap::new());
+        Self { world, sessions, shared, engine, known, endless, surplus, mistakes, assign }
     }
 
     fn powers(&self, look: &Look) -> Powers {
@@ -73,10 +76,15 @@ impl Advice for LiveRules {
         let sessions = Arc::clone(&self.sessions.borrow());
         let shared = Arc::clone(&self.shared.borrow_and_update());
         self.known.begin(&shared);
+        self.mistakes.clear();
         let mut boxes = Vec::new();
         for device in config.devices.iter().filter(|device| device.enabled && device.id.kind() == DeviceKind::Evse) {
             let session = sessions.get(&device.id);
-            let (own, user) = self.known.rules(config, device, session);
+            let Ruling { own, user, mistakes } = self.known.rules(config, device, session);
+            if !mistakes.is_empty() {
+                let text = format!("{}; nothing is charged until it is mended", definition::sentence(&mistakes));
+                self.mistakes.insert(device.id.clone(), text);
+            }
             // One without rules is not looked at; those that had some are forgotten by not being here.
             if own.is_some() || user.is_some() {
                 boxes.push(ruled(device, (own, user), snapshot, before));
@@ -102,6 +110,10 @@ impl Advice for LiveRules {
             (self.assign)(decided.variables);
         }
         decided.requests
+    }
+
+    fn mistakes(&self) -> BTreeMap<DeviceId, String> {
+        self.mistakes.clone()
     }
 }
 
@@ -155,6 +167,7 @@ struct Known {
 
 struct Read {
     text: String,
+    written: bool,
     /// `None`: no rule is switched on.
     rules: Option<Arc<RuleSet>>,
     problems: Vec<String>,
@@ -175,44 +188,65 @@ impl Known {
         self.read.retain(|_, read| read.used);
     }
 
-    /// The wallbox's rules and those of the user whose card is in force, as far as they are not switched off until the
-    /// car is gone.
-    fn rules(
-        &mut self,
-        config: &Config,
-        device: &DeviceConfig,
-        session: Option<&Session>,
-    ) -> (Option<Arc<RuleSet>>, Option<Arc<RuleSet>>) {
+    /// The wallbox's rules and those of the user whose card is in force.
+    fn rules(&mut self, config: &Config, device: &DeviceConfig, session: Option<&Session>) -> Ruling {
         let overrides = session.map(|session| session.overrides).unwrap_or_default();
         let own = device.charging_rules.as_deref();
-        let own = own.and_then(|text| self.get(Whose::Wallbox(device.id.clone()), text, &device.id.to_string()));
+        let key = format!("device.{}.charging_rules", device.id);
+        let own = own.and_then(|text| self.get(Whose::Wallbox(device.id.clone()), text, config, &key));
+        let mut mistakes = own.as_ref().map(|own| wrong(own, config, &key)).unwrap_or_default();
         let user = session.and_then(|session| session.user_id.as_ref());
         let user = user.and_then(|id| config.users.iter().enumerate().find(|(_, user)| id.is(&user.id)));
-        let of_user = |known: &mut Self, (place, user): (usize, &UserConfig)| {
+        let mut of_user = |known: &mut Self, (place, user): (usize, &UserConfig)| {
             let text = user.charging_rules.as_deref()?;
-            known.get(Whose::User(place), text, &format!("user {}", user.name))
+            let key = format!("user {}.charging_rules", place + 1);
+            let rules = known.get(Whose::User(place), text, config, &key)?;
+            mistakes.extend(wrong(&rules, config, &key));
+            Some(rules)
         };
         let user = user.and_then(|user| of_user(self, user));
-        (own.filter(|_| !overrides.rules_off), user.filter(|_| !overrides.user_rules_off))
+        let (own, user) = (own.filter(|_| !overrides.rules_off), user.filter(|_| !overrides.user_rules_off));
+        Ruling { own, user, mistakes }
     }
 
-    fn get(&mut self, whose: Whose, text: &str, name: &str) -> Option<Arc<RuleSet>> {
+    fn get(&mut self, whose: Whose, text: &str, config: &Config, key: &str) -> Option<Arc<RuleSet>> {
+        let written = config.places.rules.get(key).is_some_and(|places| places.written);
         let known = self.read.get_mut(&whose);
-        if let Some(read) = known.filter(|read| read.text == text) {
+        if let Some(read) = known.filter(|read| read.text == text && read.written == written) {
             read.used = true;
             return read.rules.clone();
         }
-        let set = select(text, &self.shared);
+        let set = select(text, &self.shared, written);
         let problems: Vec<String> = set.problems().iter().map(ToString::to_string).collect();
         let before = self.read.get(&whose);
-        for problem in &problems {
-            if before.is_none_or(|before| !before.problems.contains(problem)) {
-                tracing::warn!("charging rules of {name}: {problem}");
+        for (problem, text) in set.problems().iter().zip(&problems) {
+            if before.is_some_and(|before| before.problems.contains(text)) {
+                continue;
             }
+            let told = config.rules_error(key, problem.index, text.as_str());
+            if problem.unknown_code { tracing::warn!("{told}") } else { tracing::error!("{told}") }
+        }
+        if set.is_broken() && set.is_active() && before.is_none_or(|before| before.problems != problems) {
+            tracing::error!("{key}: by rules with a mistake nothing is charged until it is mended");
         }
         let rules = set.is_active().then(|| Arc::new(set));
-        let read = Read { text: text.to_owned(), rules: rules.clone(), problems, used: true };
+        let read = Read { text: text.to_owned(), written, rules: rules.clone(), problems, used: true };
         self.read.insert(whose, read);
         rules
     }
+}
+
+/// What counts at a wallbox.
+struct Ruling {
+    /// Its own rules and those of the user, as far as they are not switched off until the car is gone.
+    own: Option<Arc<RuleSet>>,
+    user: Option<Arc<RuleSet>>,
+    /// What is wrong with either.
+    mistakes: Vec<String>,
+}
+
+/// Why rules give nothing, for people.
+fn wrong(set: &RuleSet, config: &Config, key: &str) -> Vec<String> {
+    let mistakes = set.problems().iter().filter(|problem| set.is_broken() && !problem.unknown_code);
+    mistakes.map(|problem| config.rules_error(key, problem.index, problem.to_string()).to_string()).collect()
 }

@@ -1,12 +1,15 @@
 //! A rule as clients and rule-set files write it (`cfos-interfaces.md` 3.3), and how it is read. What cannot be read is
-//! named and has no effect, so that one bad rule does not take the others with it: a condition nobody understands is
-//! never met, not even with "not" before it. Pure.
+//! named, and nothing is charged by rules with a mistake until it is mended: the others do not say what the bad one was
+//! meant to decide. Codes that are well formed and that nobody here knows are no mistake: such a rule is never met, not
+//! even with "not" before it. Pure.
 
 use std::time::Duration;
 
 use ladekern_definition::Formula;
 use ladekern_definition::formula::{Name, Object};
 use serde_json::{Map, Value};
+
+use crate::config::reader::nearest;
 
 /// Most rules of a set.
 pub const MOST_RULES: usize = 200;
@@ -16,6 +19,11 @@ const EVERY_DAY: u8 = 0b111_1111;
 const NOT: i64 = 1;
 const SURPLUS: i64 = 1 << 1;
 const END: i64 = 1 << 4;
+/// What a rule may have.
+const KEYS: [&str; 13] =
+    ["id", "ena", "cmt", "days", "udur", "ctype", "time", "dur", "cexpr", "atype", "aexpr", "name", "flags"];
+/// Keys of the original's older rules that are like others without meaning the same.
+const OLDER: [&str; 6] = ["mode", "current", "enabled", "expr", "input", "solar"];
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,12 +144,19 @@ impl std::fmt::Display for Problem {
 pub struct RuleSet {
     rules: Vec<Rule>,
     problems: Vec<Problem>,
+    broken: bool,
 }
 
 impl RuleSet {
-    /// Reads a list of rules. What is wrong is in [`RuleSet::problems`] and has no effect.
+    /// Reads a list of rules as clients write them, with keys of their own. What is wrong is in [`RuleSet::problems`].
     #[must_use]
     pub fn read(list: &Value) -> Self {
+        Self::read_as(list, false)
+    }
+
+    /// As [`RuleSet::read`]; with `written` by a person, to whom a key that nobody knows meant something.
+    #[must_use]
+    pub fn read_as(list: &Value, written: bool) -> Self {
         let Value::Array(list) = list else {
             return Self::broken(format!("expected a list of rules, found {}", describe(list)));
         };
@@ -151,7 +166,7 @@ impl RuleSet {
             set.problems.push(Problem::of_set(message));
         }
         for (index, rule) in list.iter().take(MOST_RULES).enumerate() {
-            let mut reader = Reader { index, rule: rule.as_object(), problems: &mut set.problems };
+            let mut reader = Reader { index, written, rule: rule.as_object(), problems: &mut set.problems };
             let rule = match rule {
                 Value::Object(_) => reader.rule(),
                 other => {
@@ -161,13 +176,15 @@ impl RuleSet {
             };
             set.rules.push(rule);
         }
+        let counts = |rule: usize| set.rules.get(rule).is_none_or(|rule| rule.enabled);
+        set.broken = set.problems.iter().any(|problem| !problem.unknown_code && problem.index.is_none_or(counts));
         set
     }
 
     /// Stands for rules that cannot be found or read: nothing is charged until they can.
     #[must_use]
     pub fn broken(message: String) -> Self {
-        Self { rules: vec![Rule::nothing()], problems: vec![Problem::of_set(message)] }
+        Self { rules: vec![Rule::nothing()], problems: vec![Problem::of_set(message)], broken: true }
     }
 
     /// As [`RuleSet::read`], for what somebody writes now.
@@ -186,10 +203,16 @@ impl RuleSet {
         &self.rules
     }
 
-    /// What has no effect, and why.
+    /// What is wrong, also with rules that are switched off, and codes that nobody here knows.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Whether there is a mistake in it or in a rule that is switched on: nothing is charged then.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Whether any rule is switched on: without one, nothing is limited.
@@ -224,6 +247,8 @@ impl Rule {
 
 struct Reader<'a> {
     index: usize,
+    /// By a person.
+    written: bool,
     rule: Option<&'a Map<String, Value>>,
     problems: &'a mut Vec<Problem>,
 }
@@ -233,7 +258,7 @@ impl Reader<'_> {
         let flags = self.whole("flags", 0..=i64::from(u32::MAX)).unwrap_or(0);
         let undercut = self.number("udur", 0.0, 604_800.0).unwrap_or(0.0);
         let days = self.whole("days", 0..=255).and_then(|days| u8::try_from(days).ok());
-        Rule {
+        let rule = Rule {
             id: self.whole("id", -1_000_000_000..=1_000_000_000).unwrap_or(0),
             enabled: self.flag("ena").unwrap_or(true),
             days: days.unwrap_or(EVERY_DAY) & EVERY_DAY,
@@ -243,6 +268,27 @@ impl Reader<'_> {
             surplus: flags & SURPLUS != 0,
             end: flags & END != 0,
             action: self.action(),
+        };
+        self.keys();
+        rule
+    }
+
+    /// What nobody asked for. A condition or action that is not known here may have keys of its own.
+    fn keys(&mut self) {
+        let (index, Some(rule)) = (self.index, self.rule) else { return };
+        if self.problems.iter().any(|problem| problem.index == Some(index) && problem.unknown_code) {
+            return;
+        }
+        for key in rule.keys().map(String::as_str).filter(|key| !KEYS.contains(key)) {
+            let near = nearest(key, &KEYS);
+            let meant = near.filter(|_| key.len() > 3 && !OLDER.contains(&key));
+            let hint = match near {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("known here are: {}", KEYS.join(", ")),
+            };
+            if self.written || meant.is_some() {
+                self.wrong("", format!("unknown key \"{}\", {hint}", short(key)));
+            }
         }
     }
 

@@ -2,22 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::rule::{Problem, RuleSet};
+use crate::config::reader::nearest;
 
 /// Rule sets of the folder `rule-sets/` by `set_id`.
 pub type SharedSets = BTreeMap<String, Value>;
 
 /// The rules in force of what stands under `charging_rules`: a list of rules, or `{"rule_set":{"":[…]},"selected_id":""}`,
-/// where the empty name is the own set and every other one is of `rule_set` or a file.
+/// where the empty name is the own set and every other one is of `rule_set` or a file. `written`: by a person.
 #[must_use]
-pub fn select(text: &str, shared: &SharedSets) -> RuleSet {
+pub fn select(text: &str, shared: &SharedSets, written: bool) -> RuleSet {
     let rules: Value = match serde_json::from_str(text) {
         Ok(rules) => rules,
         Err(error) => return RuleSet::broken(format!("expected JSON: {error}")),
     };
-    let Value::Object(members) = &rules else { return RuleSet::read(&rules) };
+    let Value::Object(members) = &rules else { return RuleSet::read_as(&rules, written) };
+    if let Some(message) = unknown_member(members, written) {
+        return RuleSet::broken(message);
+    }
     let selected = match members.get("selected_id") {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(id)) => id.clone(),
@@ -27,13 +31,30 @@ pub fn select(text: &str, shared: &SharedSets) -> RuleSet {
     };
     let own = members.get("rule_set").and_then(|sets| sets.get(&selected));
     match own.or_else(|| shared.get(&selected)) {
+        Some(list) if own.is_some() => RuleSet::read_as(list, written),
         Some(list) => RuleSet::read(list),
         None if selected.is_empty() => RuleSet::default(),
         None => RuleSet::broken(format!(
-            "selected_id: there is no rule set \"{}\", neither here nor in the folder rule-sets/; nothing is charged until there is",
+            "selected_id: there is no rule set \"{}\", neither here nor in the folder rule-sets/",
             super::rule::short(&selected)
         )),
     }
+}
+
+/// A key that is neither of the two, if that matters: without `rule_set` there are no rules, and nothing is limited.
+fn unknown_member(members: &Map<String, Value>, written: bool) -> Option<String> {
+    const KEYS: [&str; 2] = ["rule_set", "selected_id"];
+    let unknown = members.keys().filter(|key| !KEYS.contains(&key.as_str()));
+    let mut told = unknown.filter_map(|key| {
+        let near = nearest(key, &KEYS);
+        let hint = match near {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None if written => "known here are: rule_set, selected_id".to_owned(),
+            None => return None,
+        };
+        Some(format!("unknown key \"{}\", {hint}", super::rule::short(key)))
+    });
+    told.next()
 }
 
 /// Checks what a client or a human writes under `charging_rules`.
@@ -49,10 +70,11 @@ pub fn check(rules: &Value) -> Result<(), Vec<String>> {
     };
     let wrong: Vec<String> = match rules {
         Value::Array(_) => of("", rules),
-        Value::Object(members) => match members.get("rule_set") {
-            None => Vec::new(),
-            Some(Value::Object(sets)) => sets.iter().flat_map(|(name, list)| of(name, list)).collect(),
-            Some(_) => vec!["rule_set: expected an object with a list of rules per set".into()],
+        Value::Object(members) => match (unknown_member(members, false), members.get("rule_set")) {
+            (Some(unknown), _) => vec![unknown],
+            (None, None) => Vec::new(),
+            (None, Some(Value::Object(sets))) => sets.iter().flat_map(|(name, list)| of(name, list)).collect(),
+            (None, Some(_)) => vec!["rule_set: expected an object with a list of rules per set".into()],
         },
         _ => vec!["expected a list of rules, or an object with rule_set and selected_id".into()],
     };
@@ -91,7 +113,7 @@ mod tests {
     #[test]
     fn the_selected_set_counts() {
         let shared = SharedSets::from([("sun".to_owned(), rules(7_000)), ("7".to_owned(), rules(8_000))]);
-        let of = |source: Value| select(&source.to_string(), &shared);
+        let of = |source: Value| select(&source.to_string(), &shared, false);
         assert_eq!(of(rules(9_000)), RuleSet::read(&rules(9_000)), "a bare list");
         let sets = json!({"": rules(1), "mine": rules(2), "sun": rules(3)});
         let pick = |id: Value| of(json!({"rule_set": sets, "selected_id": id, "more": 1}));
@@ -114,10 +136,30 @@ mod tests {
             (json!({"rule_set": {"": "x"}}).to_string(), "expected a list of rules"),
             ("{".to_owned(), "expected JSON"),
         ] {
-            let set = select(&source, &SharedSets::new());
-            assert!(set.is_active(), "{source}: it pauses");
+            let set = select(&source, &SharedSets::new(), false);
+            assert!(set.is_active() && set.is_broken(), "{source}: it pauses");
             assert!(set.problems().iter().any(|problem| problem.to_string().contains(wanted)), "{source}: {set:?}");
         }
+    }
+
+    #[test]
+    fn without_the_right_key_there_would_be_no_rules_and_no_limit() {
+        let told = |key: &str, written: bool| {
+            let set = select(&json!({ key: {"": rules(8_000)} }).to_string(), &SharedSets::new(), written);
+            assert_eq!(set.is_broken(), !set.problems().is_empty(), "{key}");
+            set.problems().first().map(ToString::to_string).unwrap_or_default()
+        };
+        for written in [false, true] {
+            assert_eq!(told("rule_sets", written), "unknown key \"rule_sets\", did you mean \"rule_set\"?");
+            assert_eq!(told("rule_set", written), "");
+        }
+        assert_eq!(told("more", true), "unknown key \"more\", known here are: rule_set, selected_id");
+        assert_eq!(told("more", false), "", "clients have keys of their own");
+        assert!(check(&json!({"rule_sets": {}})).is_err() && check(&json!({"more": {}})).is_ok());
+        let own = json!({"rule_set": {"": [{"ctype": 51, "aexpr": 1, "only_at": 3}]}}).to_string();
+        assert!(
+            select(&own, &SharedSets::new(), true).is_broken() && !select(&own, &SharedSets::new(), false).is_broken()
+        );
     }
 
     #[test]

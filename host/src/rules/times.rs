@@ -41,7 +41,7 @@ impl Pace {
         let (ma, because) = wanted;
         match self.state {
             Some((State::Runs { surplus: was }, since)) if ma == 0 => {
-                if because != Because::Missing && now.since(since) < SHORTEST_RUN {
+                if !matches!(because, Because::Missing | Because::Mistake) && now.since(since) < SHORTEST_RUN {
                     return (least, Because::ShortestRun);
                 }
                 let least = if was { SHORTEST_SURPLUS_PAUSE } else { SHORTEST_PAUSE };

@@ -18,6 +18,8 @@ pub enum Because {
     Undercut,
     /// A value that a rule needs is missing or too old.
     Missing,
+    /// The rules have a mistake: nobody knows what they are meant to say, so nothing is charged.
+    Mistake,
     /// Charging has just begun and lasts its shortest time.
     ShortestRun,
     /// Charging has just been paused and the pause lasts its shortest time.
@@ -33,6 +35,7 @@ impl fmt::Display for Because {
             Because::Surplus => write!(f, "charging rules: PV surplus"),
             Because::Undercut => write!(f, "charging rules: goes on for a while with the minimum"),
             Because::Missing => write!(f, "charging rules: a value is missing"),
+            Because::Mistake => write!(f, "charging rules: there is a mistake in them"),
             Because::ShortestRun => write!(f, "charging rules: charges at least for a while"),
             Because::ShortestPause => write!(f, "charging rules: pauses at least for a while"),
         }

@@ -63,7 +63,7 @@ pub struct DeviceStatus {
     pub health: Health,
     /// Name and version of the driver that runs, `tasmota 0.1.0`; empty for built-in types.
     pub driver: String,
-    /// Why the newest plugin file was not taken into use; the older one goes on.
+    /// Why the newest plugin or definition file was not taken into use; the older one goes on.
     pub update_failed: Option<String>,
     /// Who it is.
     pub info: Info,

@@ -38,6 +38,13 @@ pub(super) fn render(view: &SiteView) -> String {
         // Writing into a string cannot fail.
         let _ = write!(html, "<p class=\"bad\">{}</p>", escape(&alarm.to_string()));
     }
+    for device in &view.config.devices {
+        let status = view.snapshot.devices.get(&device.id);
+        let refused = status.and_then(|status| status.update_failed.as_ref());
+        for reason in refused.into_iter().chain(view.plan.rule_mistakes.get(&device.id)) {
+            let _ = write!(html, "<p class=\"bad\">{}: {}</p>", device.id, escape(reason));
+        }
+    }
     html.push_str("<p>For programs: <a href=\"/cnf?cmd=get_dev_info\">/cnf?cmd=get_dev_info</a></p></body></html>");
     html
 }

@@ -287,3 +287,92 @@ async fn a_definition_is_in_force_as_soon_as_it_is_written_and_costs_nobody_a_po
     let longest = gaps.0.lock().unwrap().1;
     assert!(longest < Duration::from_secs(2), "{longest:?} without a poll of the neighbour");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b9_why_an_edited_definition_is_not_in_force_is_shown_until_it_is_mended() {
+    let wire = Box1::start().await;
+    let broker = Mosquitto::start();
+    let probe = Probe::connect(broker.port(), "ladekern/+/device/#").await;
+    let folder = tempfile::tempdir().unwrap();
+    let definitions = folder.path().join("definitions");
+    write(&definitions, "acme.json", &http("acme", "p"));
+    let head = format!("[mqtt]\nbroker = \"{}\"\nnative = \"mqtt\"\npublish_interval_ms = 200\n", broker.url());
+    let first = wire.entry("M1", "acme", "");
+    write(folder.path(), "ladekern.toml", &format!("{head}{first}"));
+    let site = Site::start_in(folder).await;
+    let topic = format!("ladekern/{}/device/M1", site.app.view().serial);
+    let well = |device: &serde_json::Value| device["power_w"] == 1 && device.get("update_error").is_none();
+    until("M1 measures", async || site.device("M1").await, well).await;
+
+    let broken = http("acme", "q").replace("\"float\"", "\"flaot\"");
+    let reason = format!("{}/acme.json:2:", definitions.display());
+    for again in ["mended", "put back"] {
+        write(&definitions, "acme.json", &broken);
+        let told = |device: &serde_json::Value| device["update_error"].is_string();
+        let shown = until("M1 says why", async || site.device("M1").await, told).await;
+        let why = shown["update_error"].as_str().unwrap();
+        assert!(why.starts_with(&reason) && why.contains("power_w.type: ") && why.contains("\"float\"?"), "{why}");
+        assert_eq!((&shown["com_err"], &shown["status"]), (&json!(false), &json!("")), "the one before goes on");
+        let native = probe.wait(&topic, |device| device["update_error"].is_string()).await;
+        assert_eq!((&native["update_error"], &native["health"]), (&json!(why), &json!("running")));
+        let page = ladekern_tests::http::get(site.http(), "/").await.unwrap().body;
+        assert!(page.contains("M1: ") && page.contains("power_w.type"), "{page}");
+
+        // A device that comes meanwhile is told too.
+        if again == "mended" {
+            let second = wire.entry("M2", "acme", "");
+            write(site.file().parent().unwrap(), "ladekern.toml", &format!("{head}{first}{second}"));
+            let device = async || {
+                let info = site.get("cmd=get_dev_info").await.json();
+                info["devices"].as_array().unwrap().iter().find(|device| device["dev_id"] == "M2").cloned()
+            };
+            let told = |device: &Option<serde_json::Value>| device.as_ref().is_some_and(|it| it["update_error"] == why);
+            until("M2 says why", device, told).await;
+            write(&definitions, "acme.json", &http("acme", "q"));
+            until("M2 is well", device, |device| device.as_ref().is_some_and(|it| it.get("update_error").is_none()))
+                .await;
+        } else {
+            write(&definitions, "acme.json", &http("acme", "q"));
+        }
+        let well = |device: &serde_json::Value| device["power_w"] == 2 && device.get("update_error").is_none();
+        until(again, async || site.device("M1").await, well).await;
+        probe.wait(&topic, |device| device["update_error"].is_null()).await;
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_topics_said_before_a_changed_definition_is_not_lost() {
+    let broker = Mosquitto::start();
+    let probe = Probe::connect(broker.port(), "nothing").await;
+    let rig = Rig::start("", |_| {}).await;
+    let definitions = rig.root.path().join("definitions");
+    write(&definitions, "acme.json", MQTT);
+    rig.apply(&format!("[[device]]\nid = \"M1\"\ntype = \"acme\"\naddress = \"{}\"\n", broker.url())).await;
+    let fed = |status: &DeviceStatus| value(status, "voltage.l1").is_some() && status.info.serial.is_some();
+    // Nobody knows when the subscription stands; after that each topic speaks once and never again.
+    let speak = async || {
+        probe.publish("acme/serial", "S1", false).await;
+        probe.publish("acme/u", "230", false).await;
+        tokio::task::yield_now().await;
+        rig.status("M1")
+    };
+    until("M1 heard both", speak, fed).await;
+    probe.publish("/test_topic3", r#"{"power_w": 100, "e": {"import": 7}}"#, false).await;
+    let before = rig.wait("M1", "at 100 W", power(100.0)).await;
+    let at = |status: &DeviceStatus, name: &str| status.values.get(name).map(|measured| measured.at);
+
+    // Another unit for one value of the quiet topic, another name for a value of the other, a new formula of both.
+    let changed = MQTT
+        .replace(r#""acme/u", "type": "float""#, r#""acme/u", "type": "float", "resolution": 0.1"#)
+        .replace("\"*Twice\": {\"expr\": \"power_w * 2\"}", "\"*both\": {\"expr\": \"power_w + voltage_l1\"}, \"kwh\": {\"address\": \"/test_topic3\", \"type\": \"float\", \"query\": \"e.import\"}");
+    write(&definitions, "acme.json", &changed);
+    let status = rig.wait("M1", "with the new unit", |status| value(status, "voltage.l1") == Some(23.0)).await;
+    assert_eq!((value(&status, "var.both"), value(&status, "var.kwh")), (Some(123.0), Some(7.0)));
+    for name in ["voltage.l1", "power.total", "energy.import"] {
+        assert_eq!(at(&status, name), at(&before, name), "{name} is as old as it is");
+    }
+    assert_eq!(at(&status, "var.both"), at(&before, "voltage.l1"), "as old as the oldest in it");
+    assert_eq!(status.info.serial.as_deref(), Some("S1"), "and it is known who it is");
+    assert_eq!(status.update_failed, None);
+}

@@ -57,3 +57,33 @@ async fn h16_rules_decide_what_a_wallbox_is_told() {
     orders(&site, "a rule that is not met pauses", |ma| ma == 0).await;
     site.stop().await;
 }
+
+#[tokio::test]
+async fn rules_with_a_mistake_give_nothing_and_the_wallbox_says_what_is_wrong() {
+    // The last rule would let it charge; what the one before was to forbid, nobody knows.
+    let rules = |cexpr: &str| {
+        let list = format!(
+            "charging_rules = [\n    {{ ctype = 50, cexpr = \"{cexpr}\", aexpr = 0, flags = 16 }},\n    \
+             {{ ctype = 51, aexpr = 8000 }},\n]"
+        );
+        SITE.replace("charging_rules = { selected_id = \"least\" }", &list)
+    };
+    let site = Site::start(&rules("CM.x >")).await;
+    orders(&site, "E1 pauses", |ma| ma == 0).await;
+    let told = |device: &Value| device["pause_reason"] == 2 && device["rules_error"].is_string();
+    let device = until("E1 says why", async || site.device("E1").await, told).await;
+    let why = device["rules_error"].as_str().unwrap();
+    let place = format!("{}:11: device.E1.charging_rules: rule 0.cexpr: ", site.file().display());
+    assert!(why.starts_with(&place) && why.contains("CM.x >"), "{why}");
+    let page = ladekern_tests::http::get(site.http(), "/").await.unwrap().body;
+    assert!(page.contains("rule 0.cexpr"), "{page}");
+
+    std::fs::write(site.file(), rules("1 > 2")).unwrap();
+    orders(&site, "mended, the last rule counts", |ma| ma == 8_000).await;
+    until("nothing is wrong", async || site.device("E1").await, |device| device.get("rules_error").is_none()).await;
+    // A client cannot write such rules at all.
+    let bad = json!([{ "ctype": 51, "atype": 0, "aexpr": "(" }]);
+    let body = json!({ "devices": [{ "dev_id": "E1", "charging_rules": bad }] }).to_string();
+    assert_eq!(site.post("cmd=set_device", &body).await.status, 400);
+    site.stop().await;
+}

@@ -1,12 +1,15 @@
 //! `ladekern definition check FILE…`: everything that is wrong or doubtful in definition files.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use ladekern_definition::parse::{self, Checked};
+use ladekern_definition::parse::{self, Checked, Finding};
 use ladekern_definition::{Kind, Transport};
 use serde_json::{Value, json};
+
+use crate::definition::double_of;
 
 /// Arguments of `ladekern definition check`.
 #[derive(Debug, Args)]
@@ -43,6 +46,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         };
         files.push((name, told));
     }
+    same_types(&mut files);
     let well = files.iter().all(|(_, told)| told.is_well());
     if args.json {
         say!("{}", serde_json::to_string_pretty(&answer(&files))?);
@@ -52,6 +56,33 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Files of one folder that describe the same type: all but the first by name are not used.
+fn same_types(files: &mut [(String, Told)]) {
+    let mut first: BTreeMap<(PathBuf, String), PathBuf> = BTreeMap::new();
+    let place = |name: &str| std::fs::canonicalize(name).ok();
+    let dev_type = |told: &Told| match told {
+        Told::Read(checked) => checked.definition.as_ref().map(|definition| definition.dev_type.clone()),
+        Told::Unread(_) => None,
+    };
+    for (name, told) in &*files {
+        if let (Some(path), Some(dev_type)) = (place(name), dev_type(told)) {
+            let folder = path.parent().unwrap_or(&path).to_owned();
+            let first = first.entry((folder, dev_type)).or_insert_with(|| path.clone());
+            *first = path.min(first.clone());
+        }
+    }
+    for (name, told) in files {
+        let (Some(path), Some(dev_type)) = (place(name), dev_type(told)) else { continue };
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        let Some(first) = first.get(&(folder, dev_type.clone())).filter(|first| **first != path) else { continue };
+        let Told::Read(checked) = told else { continue };
+        // As it was given, where that is the same folder.
+        let shown = Path::new(name).with_file_name(first.file_name().unwrap_or_default());
+        let message = double_of(&dev_type, &shown);
+        checked.errors.push(Finding { file: name.clone(), line: 1, column: 1, key: String::new(), message });
+    }
 }
 
 fn print(name: &str, told: &Told) {
@@ -154,6 +185,36 @@ mod tests {
             assert_ne!(code(run(&args(&[good.clone(), bad.clone()], json))), well);
             assert_ne!(code(run(&args(&[folder.path().join("missing.json")], json))), well);
         }
+    }
+
+    #[test]
+    fn of_two_files_of_one_folder_for_one_type_the_second_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let text =
+            |dev_type: &str| format!("{{\"rtype\": 2, \"dev_type\": \"{dev_type}\", \"soc\": {{\"address\": \"t\"}}}}");
+        let write = |name: &str, dev_type: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text(dev_type)).unwrap();
+            path
+        };
+        let files = [write("b.json", "d"), write("a.json", "d"), write("c.json", "e"), write("own/a.json", "d")];
+        let read = |path: &PathBuf| {
+            let name = path.display().to_string();
+            let told = Told::Read(Box::new(parse::check(&name, &std::fs::read_to_string(path).unwrap())));
+            (name, told)
+        };
+        // One that is named twice is no second one.
+        let mut told: Vec<(String, Told)> = files.iter().chain([&files[1]]).map(read).collect();
+        same_types(&mut told);
+        assert_eq!(told.iter().map(|(_, told)| told.is_well()).collect::<Vec<_>>(), [false, true, true, true, true]);
+        let answer = answer(&told);
+        let message = answer["files"][0]["errors"][0]["message"].as_str().unwrap();
+        let wanted = format!("dev_type: \"d\" is described by {} too", files[1].display());
+        assert!(message.starts_with(&wanted), "{message}");
+        let code_of = |files: &[PathBuf]| code(run(&args(files, false)));
+        assert_ne!(code_of(&files), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code_of(&files[1..]), format!("{:?}", ExitCode::SUCCESS));
     }
 
     #[test]

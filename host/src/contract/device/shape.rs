@@ -43,6 +43,10 @@ impl DeviceObject<'_> {
         map.serialize_entry("com_errors", &self.status.map_or(0, |status| status.errors))?;
         map.serialize_entry("status", &self.text_of_health())?;
         map.serialize_entry("last_error", self.status.map_or("", |status| &status.last_error))?;
+        // Ours: why an edited file is not in force.
+        if let Some(reason) = self.status.and_then(|status| status.update_failed.as_ref()) {
+            map.serialize_entry("update_error", reason)?;
+        }
         map.serialize_entry("is_evse", &(self.device.id.kind() == DeviceKind::Evse))?;
         map.serialize_entry("model", &self.model())?;
         for name in ["current_l1", "current_l2", "current_l3"].into_iter().zip(quantities::CURRENT) {
@@ -79,6 +83,10 @@ impl DeviceObject<'_> {
         map.serialize_entry("pause_reason", &self.pause_reason())?;
         map.serialize_entry("pause_time", &self.pause_time_s())?;
         map.serialize_entry("pause_min_time", &0)?;
+        // Ours, likewise.
+        if let Some(mistakes) = self.rules_error {
+            map.serialize_entry("rules_error", mistakes)?;
+        }
         // Of the first generation.
         map.serialize_entry("ocpp", &serde_json::json!({ "status": "disabled" }))?;
         map.serialize_entry("ucnt", &0)?;

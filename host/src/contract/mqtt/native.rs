@@ -12,6 +12,7 @@ use super::super::api::Api;
 use super::super::{SiteSource, to_json};
 use super::publishing::{ticks, wait};
 use crate::config::{Config, DeviceConfig, LoadMode};
+use crate::control::PlanView;
 use crate::site::{Clock, DeviceKind, DeviceStatus, Health, Moment, Unit};
 use crate::transport::{BrokerState, BrokerStatus, MqttConnection, Transports};
 
@@ -145,8 +146,7 @@ impl NativeDevice {
     fn payload(&self, device: &DeviceConfig, status: Option<&mut watch::Receiver<DeviceStatus>>) -> Vec<u8> {
         let plan = Arc::clone(&self.source.plan.borrow());
         let status = status.map(watch::Receiver::borrow_and_update);
-        let reason = plan.plan.chargers.get(&device.id).map(|plan| plan.reason.to_string());
-        to_json(&Device::of(device, status.as_deref(), reason, self.source.clock))
+        to_json(&Device::of(device, status.as_deref(), &plan, self.source.clock))
     }
 }
 
@@ -161,6 +161,10 @@ struct Device<'a> {
     role: Option<&'static str>,
     health: &'static str,
     problem: Option<String>,
+    /// Why the newest file of its driver is not in force.
+    update_error: Option<&'a str>,
+    /// What is wrong with the charging rules.
+    rules_error: Option<&'a str>,
     /// Whether the device can be believed now.
     silent: bool,
     connector: Option<Connector>,
@@ -189,7 +193,7 @@ struct Setpoint {
 }
 
 impl<'a> Device<'a> {
-    fn of(device: &'a DeviceConfig, status: Option<&'a DeviceStatus>, reason: Option<String>, clock: Clock) -> Self {
+    fn of(device: &'a DeviceConfig, status: Option<&'a DeviceStatus>, plan: &'a PlanView, clock: Clock) -> Self {
         let now = clock.now();
         let is_meter = device.id.kind() == DeviceKind::Meter;
         let (health, problem) = match status.map(|status| &status.health) {
@@ -212,13 +216,15 @@ impl<'a> Device<'a> {
             role: is_meter.then(|| device.role.name()),
             health,
             problem,
+            update_error: status.and_then(|status| status.update_failed.as_deref()),
+            rules_error: plan.rule_mistakes.get(&device.id).map(String::as_str),
             silent: status.is_none_or(|status| status.com_err(now)),
             connector: connector.and_then(|connector| {
                 Some(Connector { state: connector.value.letter()?, age_ms: age(connector.at, now) })
             }),
             values: values.collect(),
             setpoint: setpoint.map(|setpoint| Setpoint { ma: setpoint.value, age_ms: age(setpoint.at, now) }),
-            reason,
+            reason: plan.plan.chargers.get(&device.id).map(|plan| plan.reason.to_string()),
         }
     }
 }

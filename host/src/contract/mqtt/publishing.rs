@@ -107,6 +107,7 @@ impl DeviceTask {
             number: DeviceObject::number_of(self.index, device),
             status: status.as_deref(),
             plan: plan.plan.chargers.get(&device.id),
+            rules_error: plan.rule_mistakes.get(&device.id).map(String::as_str),
             session: sessions.get(&device.id),
             pinned: pinned.as_ref(),
             now: self.source.clock.now(),

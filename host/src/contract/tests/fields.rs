@@ -171,6 +171,7 @@ fn other() -> SiteView {
         own.push("var.temp", 21.5);
         status.values.merge(own, NOW);
         (status.errors, status.last_error) = (3, "too late".into());
+        status.update_failed = Some("a.json:1:2: power_w.type: …".into());
     });
     let overrides = Overrides { charging_off: true, rules_off: false, user_rules_off: true, max_ma: Some(9_000) };
     let session = Session {
@@ -195,6 +196,7 @@ fn other() -> SiteView {
     };
     let mut plan = PlanView::default();
     plan.plan.circuits.insert("main".into(), circuit);
+    plan.rule_mistakes = [("E2".parse().unwrap(), "f:1: device.E2.charging_rules: rule 0.aexpr: …".to_owned())].into();
     view.plan = Arc::new(plan);
     view.max_overdraft_ma = 8_000;
     view.machine = Machine { cpu: 12, mem: 34 };
@@ -249,9 +251,9 @@ fn every_key_of_the_original_is_served_and_every_served_key_is_listed() {
     }
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<String>>();
     let (wallbox, meter) = (place(&info, "wallbox.x").0, place(&info, "meter.x").0);
-    // ip_address only where there is one.
+    // ip_address and update_error only where there is one.
     let mut common: BTreeSet<String> = keys(wallbox).intersection(&keys(meter)).cloned().collect();
-    common.insert("ip_address".into());
+    common.extend(["ip_address".to_owned(), "update_error".to_owned()]);
     common.remove("used_phases");
     let named = |object: &str, names: BTreeSet<String>| -> Vec<String> {
         names.into_iter().map(|name| if object.is_empty() { name } else { format!("{object}.{name}") }).collect()

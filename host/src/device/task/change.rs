@@ -3,6 +3,7 @@
 use super::{Rebinding, Task};
 use crate::device::arrivals::Arrivals;
 use crate::device::guest::{Plugged, Wired};
+use crate::device::kept::Kept;
 use crate::device::live::{Failure, Live};
 use crate::device::swap::{self, Refused, Swapped};
 use crate::site::Health;
@@ -16,7 +17,9 @@ impl Task {
             self.edit(|status| status.update_failed = None);
             return;
         }
-        match swap::swap(old, &plugin, &self.device, self.last_message.as_ref(), self.clock).await {
+        let (described, noun) = (plugin.traits().described, noun(&plugin));
+        let messages = self.kept.trial(described && old.artefact.traits().described);
+        match swap::swap(old, &plugin, &self.device, &messages, self.clock).await {
             Ok(swapped) => self.complete_swap(plugin, swapped).await,
             Err(Refused { offline: true, .. }) if matches!(self.health, Health::Offline(_)) => {
                 // Neither version gets an answer: nothing speaks against the new one, and it is started like any.
@@ -24,7 +27,7 @@ impl Task {
                 self.start_with(plugin);
             }
             Err(Refused { reason, old_died, .. }) => {
-                tracing::warn!(device = %self.device.id, %reason, "the new plugin was not taken into use");
+                tracing::warn!(device = %self.device.id, %reason, "the new {noun} was not taken into use");
                 self.edit(|status| status.update_failed = Some(reason));
                 if let Some(died) = old_died {
                     self.failed(Failure::Fault(died));
@@ -56,16 +59,20 @@ impl Task {
     async fn complete_swap(&mut self, plugin: Plugged, swapped: Swapped) {
         let Swapped { live, canary, trial } = swapped;
         let missed = self.live.as_ref().map(|old| drain_missed(old, &live)).unwrap_or_default();
-        tracing::info!(device = %self.device.id, from = %self.driver_label(), to = %plugin.label(), "plugin replaced");
+        let (from, noun) = (self.driver_label(), noun(&plugin));
+        tracing::info!(device = %self.device.id, %from, to = %plugin.label(), "{noun} replaced");
         self.plugin = Some(plugin);
         self.take_into_use(live).await;
         // The old instance fell just now, without `close`. Its faults are not those of the new one.
         self.supervisor.reset();
         self.trial = Some(trial);
         self.edit(|status| status.update_failed = None);
-        for (outcome, at) in canary.outcomes {
+        let mut trouble = canary.trouble;
+        for (mut outcome, at) in canary.outcomes {
+            trouble = outcome.trouble.take().or(trouble);
             self.take_outcome(outcome, at);
         }
+        self.note_trouble(trouble);
         match canary.offline {
             None => self.succeeded(),
             Some(reason) => self.failed(Failure::Offline(reason)),
@@ -84,6 +91,8 @@ impl Task {
         self.wired = Wired::default();
         self.supervisor.reset();
         self.supervisor.missing(reason);
+        // Nothing goes on beside which a newer one could be refused.
+        self.edit(|status| status.update_failed = None);
     }
 
     pub(super) async fn reconfigure(&mut self, Rebinding { device, rewire }: Rebinding) {
@@ -101,7 +110,7 @@ impl Task {
             // Nobody will talk to the device at the old address any more.
             self.close_live().await;
             self.wired = Wired::default();
-            self.last_message = None;
+            self.kept = Kept::default();
             self.arrivals = Arrivals::default();
             self.edit(|status| {
                 status.values = crate::site::Values::default();
@@ -125,6 +134,11 @@ impl Task {
             self.next = self.next.min(self.aligned(self.supervisor.stretched(self.interval())));
         }
     }
+}
+
+/// What people call it.
+fn noun(plugin: &Plugged) -> &'static str {
+    if plugin.traits().described { "definition" } else { "plugin" }
 }
 
 /// What the old instance received and has not decoded: it would be lost with it. What the new one received too is

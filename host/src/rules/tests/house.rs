@@ -355,8 +355,26 @@ async fn changed_rules_are_in_force_with_the_plan_they_cause() {
     assert_eq!(house.granted(), 8_000);
     assert_eq!(house.assigned.lock().unwrap().last().unwrap(), &("CM.seen".to_owned(), 8_000.0));
     assert!(house.clock.now().0 > 0);
-    // One that cannot be found is no permission.
-    house.config.send_replace(config(&site(40_000, "charging_rules = { selected_id = \"gone\" }")));
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert_eq!((house.granted(), house.reason()), (0, Reason::Rules(Because::Missing)));
+    // One that cannot be found is no permission, and neither is one with a mistake beside one without.
+    let bad = "charging_rules = [\n  { ctype = 51, aexpr = 8000 },\n  { ctype = 50, cexpr = \"M1.x >\", aexpr = 0, flags = 16 },\n]";
+    let wanted = [
+        (
+            "charging_rules = { selected_id = \"gone\" }",
+            "test.toml:14: device.E1.charging_rules: selected_id: there is no",
+        ),
+        (bad, "test.toml:16: device.E1.charging_rules: rule 1.cexpr: "),
+    ];
+    for (text, said) in wanted {
+        house.config.send_replace(config(&site(40_000, text)));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!((house.granted(), house.reason()), (0, Reason::Rules(Because::Mistake)));
+        let mistakes = house.handle.plan().borrow().rule_mistakes.clone();
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[&id("E1")].starts_with(said), "{mistakes:?}");
+        assert!(mistakes[&id("E1")].ends_with("; nothing is charged until it is mended"), "{mistakes:?}");
+    }
+    house.config.send_replace(config(&site(40_000, &bad.replace(" >", " > 0"))));
+    house.run(60, |_| 500.0).await;
+    assert_eq!((house.granted(), house.reason()), (8_000, Reason::Rules(Because::Rule(0))));
+    assert!(house.handle.plan().borrow().rule_mistakes.is_empty());
 }

@@ -64,9 +64,11 @@ fn what_is_wrong_names_rule_and_key() {
         let problems = RuleSet::parse(&json!([always(json!(8000)), rule])).unwrap_err();
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert!(told.iter().any(|told| told.contains(wanted)), "{wanted} not in {told:?}");
-        // What cannot be read has no effect, and the others go on.
+        // Nobody knows what it was to decide: the others are not left alone with it.
         let kept = RuleSet::read(&json!([always(json!(8000)), rule]));
-        assert_eq!(Bench::default().run(&kept).ma, 8_000, "{rule}");
+        assert!(kept.is_broken() && kept.is_active(), "{rule}");
+        let Verdict { ma, because, .. } = Bench::default().run(&kept);
+        assert_eq!((ma, because), (0, Because::Mistake), "{rule}");
     };
     check(json!("x"), "rule 1: expected an object, found \"x\"");
     check(json!({}), "rule 1.ctype: is missing");
@@ -90,6 +92,38 @@ fn what_is_wrong_names_rule_and_key() {
     check(rule(1, 2, json!({"cexpr": 1, "flags": "x"})), "rule 1.flags: expected a whole number");
     check(rule(1, 2, json!({"cexpr": 1, "ena": 7})), "rule 1.ena: expected true or false");
     check(rule(1, 2, json!({"cexpr": 1, "days": 256})), "rule 1.days: expected a whole number");
+}
+
+#[test]
+fn a_mistake_in_a_rule_that_is_switched_off_stops_nothing() {
+    let off = rule(51, 0, json!({"aexpr": "1 +", "ena": false}));
+    let rules = RuleSet::read(&json!([off, always(json!(8000))]));
+    assert!(!rules.is_broken() && rules.problems().len() == 1, "{:?}", rules.problems());
+    assert_eq!(Bench::default().run(&rules).ma, 8_000);
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_a_mistake_of_people_and_an_addition_of_clients() {
+    let told = |key: &str, written: bool| {
+        let mut rule = always(json!(8000));
+        rule[key] = json!(1);
+        let set = RuleSet::read_as(&json!([rule]), written);
+        assert_eq!(set.is_broken(), !set.problems().is_empty());
+        set.problems().first().map(ToString::to_string)
+    };
+    let meant = |key: &str, near: &str| Some(format!("rule 0: unknown key \"{key}\", did you mean \"{near}\"?"));
+    for written in [false, true] {
+        assert_eq!(told("dasy", written), meant("dasy", "days"));
+        assert_eq!(told("Flags", written), meant("Flags", "flags"));
+        assert_eq!(told("udur", written), None);
+    }
+    assert_eq!(told("uid", true), meant("uid", "id"));
+    assert_eq!(told("uid", false), None, "short ones resemble each other");
+    assert!(told("only_at", true).unwrap().contains("known here are: id, ena, cmt, days"));
+    assert_eq!((told("only_at", false), told("expr", false)), (None, None));
+    // What belongs to a condition that nobody here knows is not known either.
+    let other = RuleSet::read_as(&json!([rule(4, 0, json!({"aexpr": 1, "dasy": 1}))]), true);
+    assert!(!other.is_broken(), "{:?}", other.problems());
 }
 
 #[test]

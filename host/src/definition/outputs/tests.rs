@@ -1,5 +1,7 @@
 //! Outputs against a server on a socket, a manager that remembers what it is asked, and cycles made by hand.
 
+mod edges;
+
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -62,25 +64,34 @@ fn short(request: &str) -> String {
     format!("{line} {body}").trim_end().to_owned()
 }
 
-/// Remembers each call, and refuses as long as it is told to.
+/// Remembers each call, refuses as long as it is told to, and answers nobody as long as it is told not to.
 struct Remember {
     calls: mpsc::UnboundedSender<String>,
     refuse: Mutex<bool>,
+    hang: watch::Sender<bool>,
 }
 
 impl Manager for Remember {
     fn call<'a>(&'a self, query: &'a str, body: &'a str) -> BoxFuture<'a, Result<(), String>> {
         self.calls.send(format!("{query} {body}").trim_end().to_owned()).unwrap();
         let refuse = *self.refuse.lock().unwrap();
-        Box::pin(async move { if refuse { Err("not now".into()) } else { Ok(()) } })
+        let mut hang = self.hang.subscribe();
+        Box::pin(async move {
+            hang.wait_for(|hang| !hang).await.unwrap();
+            if refuse { Err("not now".into()) } else { Ok(()) }
+        })
     }
 }
+
+/// The definitions in force by type.
+type Files = Arc<Mutex<BTreeMap<String, Arc<DefinitionFile>>>>;
 
 struct Rig {
     board: Board,
     devices: Vec<StatusSender>,
     clock: Clock,
     config: watch::Sender<Arc<Config>>,
+    files: Files,
     plan: watch::Sender<Arc<PlanView>>,
     failures: Failures,
     manager: Arc<Remember>,
@@ -96,41 +107,44 @@ fn device(id: &str, kind: &str, address: &str) -> String {
     format!("[[device]]\nid = \"{id}\"\ntype = \"{kind}\"\naddress = \"http://{address}\"\n")
 }
 
+/// A definition with a variable and this.
+fn file(kind: &str, outputs: &str) -> Arc<DefinitionFile> {
+    let text = format!(
+        r#"{{"dev_type":"{kind}","rtype":1,"power_w":{{"address":"/p","query":"p","type":"float"}},{outputs}}}"#
+    );
+    let parsed = ladekern_definition::parse("d.json", &text).unwrap_or_else(|findings| {
+        panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    });
+    let path = PathBuf::from("d.json");
+    Arc::new(DefinitionFile { definition: parsed.definition, path, fingerprint: outputs.to_owned() })
+}
+
 impl Rig {
     /// `definitions`: types and what stands in them beside a variable.
     fn new(text: &str, definitions: &[(&str, &str)]) -> Self {
-        let files: BTreeMap<String, Arc<DefinitionFile>> = definitions
-            .iter()
-            .map(|(kind, outputs)| {
-                let text = format!(
-                    r#"{{"dev_type":"{kind}","rtype":1,"power_w":{{"address":"/p","query":"p","type":"float"}},{outputs}}}"#
-                );
-                let parsed = ladekern_definition::parse("d.json", &text).unwrap_or_else(|findings| {
-                    panic!("{}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-                });
-                let path = PathBuf::from("d.json");
-                let file = DefinitionFile { definition: parsed.definition, path, fingerprint: (*outputs).to_owned() };
-                ((*kind).to_owned(), Arc::new(file))
-            })
-            .collect();
+        let files = definitions.iter().map(|(kind, outputs)| ((*kind).to_owned(), file(kind, outputs)));
+        let files: Files = Arc::new(Mutex::new(files.collect()));
         let (board, clock) = (Board::default(), Clock::start());
         let config = watch::Sender::new(config(text));
         let devices = config.borrow().devices.iter().map(|device| board.register(device.id.clone())).collect();
         let (calls, seen) = mpsc::unbounded_channel();
-        let manager = Arc::new(Remember { calls, refuse: Mutex::new(false) });
+        let manager = Arc::new(Remember { calls, refuse: Mutex::default(), hang: watch::Sender::default() });
         let (plan, failures) = (watch::Sender::default(), Failures::default());
         let world = World::new(board.clone(), config.subscribe(), clock);
         let cycles = Variables::new(world.clone()).follow(plan.subscribe());
         let parts = OutputParts {
             world,
             config: config.subscribe(),
-            definitions: Arc::new(move |kind| files.get(kind).cloned()),
+            definitions: Arc::new({
+                let files = Arc::clone(&files);
+                move |kind| files.lock().unwrap().get(kind).cloned()
+            }),
             transports: Transports::new(tokio::runtime::Handle::current(), clock, None, "test".into()),
             manager: manager.clone(),
             failures: failures.clone(),
         };
         let outputs = spawn(parts, cycles);
-        Self { board, devices, clock, config, plan, failures, manager, calls: seen, outputs }
+        Self { board, devices, clock, config, files, plan, failures, manager, calls: seen, outputs }
     }
 
     /// `M<n>` measures this.
@@ -342,6 +356,7 @@ fn addresses_of_templates_have_no_scheme_and_no_password() {
     for (url, expected) in [
         ("http://192.0.2.1:80/api/", "192.0.2.1:80/api"),
         ("tcp://192.0.2.1:502", "192.0.2.1:502"),
+        ("rtutcp://192.0.2.1:8899", "rtutcp://192.0.2.1:8899"),
         ("rtu:///dev/ttyUSB0?baud=19200&parity=e&stop=2", "/dev/ttyUSB0,19200,8,e,2"),
         ("mqtt://me:secret@192.0.2.1", "192.0.2.1:1883"),
         ("mqtt", ""),

@@ -13,6 +13,7 @@ mod definitions;
 mod fields;
 mod modbus;
 mod mqtt;
+mod outputs;
 mod published;
 mod rules;
 mod saving;

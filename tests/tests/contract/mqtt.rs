@@ -4,7 +4,7 @@
 mod api;
 mod ctl;
 mod doubled;
-mod ear;
+pub mod ear;
 mod log;
 mod native;
 mod status;

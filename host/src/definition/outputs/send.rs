@@ -16,8 +16,10 @@ use crate::contract::api::{Api, Args, Call, Caller};
 use crate::site::DeviceId;
 use crate::transport::{BoxFuture, Endpoint, HttpMethod, HttpRequest, Transports};
 
-/// How long somebody else's server, or a broker, may take.
+/// How long somebody else's server may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a broker may take; one that is away takes nothing before its connection is back.
+const BROKER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long this manager may take: longer than `modbus_set`, which then says why it gave up.
 const MANAGER_PATIENCE: Duration = Duration::from_secs(10);
 /// From so many bytes on a part of a path with a digit may be a key and is not shown.
@@ -52,9 +54,9 @@ impl Sender {
                 };
                 // Not just queued: what waits for a broker would come when it is no longer true.
                 let delivered = mqtt.deliver(topic.clone(), Bytes::copy_from_slice(body.as_bytes()));
-                match tokio::time::timeout(PATIENCE, delivered).await {
+                match tokio::time::timeout(BROKER_PATIENCE, delivered).await {
                     Ok(delivered) => delivered.map_err(|error| error.to_string()),
-                    Err(_) => Err(format!("the broker has not taken it within {} s", PATIENCE.as_secs())),
+                    Err(_) => Err(format!("the broker has not taken it within {} s", BROKER_PATIENCE.as_secs())),
                 }
             }
         }

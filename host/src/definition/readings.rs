@@ -192,6 +192,8 @@ impl Readings {
     pub fn outcome(&mut self, at: Moment) -> Outcome {
         let mut outcome = Outcome::default();
         let Edited { variables, inputs } = std::mem::take(&mut self.edited);
+        let identity = |at: &usize| self.variables.get(*at).is_some_and(|variable| variable.quantity.is_none());
+        let named = self.told.is_none() || variables.iter().chain(&self.order).any(identity);
         for variable in variables {
             self.tell(variable, at, &mut outcome);
             self.tell_unknown(variable, &mut outcome);
@@ -217,10 +219,12 @@ impl Readings {
             }
         }
         self.sign_currents(&mut outcome);
-        let info = self.info();
-        if self.told.as_ref() != Some(&info) {
-            outcome.info = Some(info.clone());
-            self.told = Some(info);
+        if named {
+            let info = self.info();
+            if self.told.as_ref() != Some(&info) {
+                outcome.info = Some(info.clone());
+                self.told = Some(info);
+            }
         }
         outcome
     }

@@ -32,11 +32,20 @@ pub struct Look {
     flows: OnceLock<Flows>,
     /// Places of the devices in the configuration.
     index: OnceLock<HashMap<(DeviceKind, u32), usize>>,
+    charging: OnceLock<f64>,
+    set_by_devices: OnceLock<HashMap<String, f64>>,
 }
 
 impl Look {
     pub(super) fn new(parts: Parts) -> Self {
-        Self { parts, now: OnceLock::new(), flows: OnceLock::new(), index: OnceLock::new() }
+        Self {
+            parts,
+            now: OnceLock::new(),
+            flows: OnceLock::new(),
+            index: OnceLock::new(),
+            charging: OnceLock::new(),
+            set_by_devices: OnceLock::new(),
+        }
     }
 
     /// When it was taken.
@@ -85,6 +94,17 @@ impl Look {
     #[must_use]
     pub fn scope_with<'a>(&'a self, own: Option<&'a DeviceId>, extra: Extra<'a>) -> SiteScope<'a> {
         SiteScope { look: self, own, extra: Some(extra) }
+    }
+
+    /// How many wallboxes charge.
+    pub(super) fn charging(&self) -> f64 {
+        *self.charging.get_or_init(|| manager::charging(self))
+    }
+
+    /// Charging Manager variables that definitions of devices set, by their names.
+    pub(super) fn set_by_devices(&self) -> &HashMap<String, f64> {
+        let Parts { config, board, at, .. } = &self.parts;
+        self.set_by_devices.get_or_init(|| manager::set_by_devices(config, board, *at))
     }
 
     /// A device of the configuration with its place there.

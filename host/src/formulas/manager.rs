@@ -1,11 +1,13 @@
 //! `CM.`: what the Charging Manager knows itself, and its variables.
 
+use std::collections::HashMap;
+
 use ladekern_definition::formula::{Name, Object};
 
 use super::look::Look;
 use super::names::{is_of_manager, surplus_name};
-use crate::config::DeviceConfig;
-use crate::site::{DeviceKind, DeviceStatus, Role, quantities};
+use crate::config::{Config, DeviceConfig};
+use crate::site::{Board, DeviceKind, DeviceStatus, Moment, Role, quantities};
 
 /// A member; `name` has the object [`Object::Manager`].
 pub(super) fn member(look: &Look, name: &Name) -> Option<f64> {
@@ -18,7 +20,7 @@ pub(super) fn member(look: &Look, name: &Name) -> Option<f64> {
 
 /// A variable of the configuration, else one that a device sets. A flag that nobody sets is off.
 fn variable(look: &Look, name: &Name) -> Option<f64> {
-    let value = look.parts.variables.get(name).or_else(|| by_device(look, &name.member));
+    let value = look.parts.variables.get(name).or_else(|| look.set_by_devices().get(&*name.member).copied());
     value.or_else(|| flag(&name.member).map(|_| 0.0))
 }
 
@@ -44,7 +46,7 @@ fn built_in(look: &Look, member: &str) -> Option<Option<f64>> {
     let set = |member: &str| variable(look, &Name::new(Object::Manager, member));
     let config = &look.parts.config;
     Some(match member {
-        "_num_charging" => Some(charging(look)),
+        "_num_charging" => Some(look.charging()),
         "_surplus" => surplus(look),
         "_org_surplus" => look.flows().surplus.power_w,
         "_max_total_current" => {
@@ -61,8 +63,8 @@ fn built_in(look: &Look, member: &str) -> Option<Option<f64>> {
     })
 }
 
-/// Wallboxes that charge now.
-fn charging(look: &Look) -> f64 {
+/// How many wallboxes charge now.
+pub(super) fn charging(look: &Look) -> f64 {
     let evse = |device: &&DeviceConfig| device.enabled && device.id.kind() == DeviceKind::Evse;
     let charges = |device: &&DeviceConfig| {
         let state = super::device::member(look, DeviceKind::Evse, device.id.number(), "state");
@@ -85,12 +87,15 @@ fn soc(look: &Look, role: Role) -> Option<f64> {
     (count > 0.0).then(|| sum / count)
 }
 
-/// A variable that a device's definition sets; of several, the first device of the configuration that says it now.
-fn by_device(look: &Look, member: &str) -> Option<f64> {
-    let name = format!("{}{member}", quantities::MANAGER);
-    let now = look.parts.at;
-    let fresh = |device: &DeviceConfig| {
-        look.parts.board.with(&device.id, |status| status.values.fresh(&name, status.not_before(now))).flatten()
-    };
-    look.parts.config.devices.iter().filter(|device| device.enabled).find_map(fresh)
+/// The variables that definitions of devices set; of several devices, the first one of the configuration that says it now.
+pub(super) fn set_by_devices(config: &Config, board: &Board, now: Moment) -> HashMap<String, f64> {
+    let mut values = HashMap::new();
+    for device in config.devices.iter().filter(|device| device.enabled) {
+        board.with(&device.id, |status| {
+            for (name, value) in status.values.fresh_below(quantities::MANAGER, status.not_before(now)) {
+                values.entry(name.to_owned()).or_insert(value);
+            }
+        });
+    }
+    values
 }

@@ -1,6 +1,7 @@
 //! What a device said, and when. A value that nobody measured is absent, never 0.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +138,15 @@ impl Values {
     #[must_use]
     pub fn fresh(&self, quantity: &str, not_before: Moment) -> Option<f64> {
         self.get(quantity).filter(|m| m.at >= not_before).map(|m| m.value)
+    }
+
+    /// The fresh readings whose names begin with `prefix`, with the rest of the name.
+    pub fn fresh_below<'a>(&'a self, prefix: &'a str, not_before: Moment) -> impl Iterator<Item = (&'a str, f64)> {
+        let from = self.readings.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        let below = from.map_while(move |(name, reading)| Some((name.as_str().strip_prefix(prefix)?, reading)));
+        below
+            .filter(move |(_, reading)| reading.at >= not_before)
+            .filter_map(|(rest, reading)| Some((rest, reading.value?)))
     }
 
     /// All three phases of a quantity, or `None` where one is missing or older than `not_before`.

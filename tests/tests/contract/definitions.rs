@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ladekern::site::{DeviceStatus, Health, Measured, Moment};
 use ladekern_sim::http::{Request, Response, serve};
 use ladekern_sim::net::{Control, Server};
+use ladekern_tests::daemon::Daemon;
 use ladekern_tests::mosquitto::Mosquitto;
 use ladekern_tests::mqtt::Probe;
 use ladekern_tests::rig::{Rig, device_id};
@@ -375,4 +376,23 @@ async fn what_topics_said_before_a_changed_definition_is_not_lost() {
     assert_eq!(at(&status, "var.both"), at(&before, "voltage.l1"), "as old as the oldest in it");
     assert_eq!(status.info.serial.as_deref(), Some("S1"), "and it is known who it is");
     assert_eq!(status.update_failed, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_calls_a_definition_by_that_name() {
+    let wire = Box1::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, definitions) = (folder.path().join("ladekern.toml"), folder.path().join("definitions"));
+    write(&definitions, "acme.json", &http("acme", "p"));
+    write(folder.path(), "ladekern.toml", &wire.entry("M1", "acme", ""));
+    let daemon = Daemon::start(["run", "--config", file.to_str().unwrap(), "--set", "http.listen=127.0.0.1:0"]);
+    daemon.http_address().await;
+    let polled = async || wire.polls.load(Ordering::Relaxed);
+    until("M1 is polled", polled, |polls| *polls > 1).await;
+    write(&definitions, "acme.json", &http("acme", "q"));
+    daemon.line_with("definition replaced").await;
+    write(&definitions, "acme.json", &http("acme", "nowhere"));
+    daemon.line_with("the new definition was not taken into use").await;
+    let (code, output) = daemon.stop().await;
+    assert!(code == Some(0) && !output.contains("plugin replaced"), "{output}");
 }

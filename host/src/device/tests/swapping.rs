@@ -121,8 +121,40 @@ async fn a_spoiled_file_is_told_until_the_good_one_is_back() {
     bench.swap(Scripted::new("1", &bench.log)).await;
     assert_eq!(bench.status().update_failed, None);
     assert_eq!(bench.log.take(), Vec::<String>::new(), "the same file needs no swap");
+    bench.mailbox.push(crate::device::mailbox::Request::Spoiled("driver.wasm is cut off".into()));
+    bench.mailbox.push(crate::device::mailbox::Request::Lose("no such plugin".into()));
+    bench.settle().await;
+    assert_eq!(bench.status().update_failed, None, "there is none beside which another one could go on");
     let missing = Bench::start(Err("no such plugin".into()), device(), &Log::default());
     missing.mailbox.push(crate::device::mailbox::Request::Spoiled("driver.wasm is cut off".into()));
     missing.settle().await;
     assert_eq!(missing.status().health, Health::MissingDriver("driver.wasm is cut off".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_is_told_what_each_topic_said_last_and_may_miss_what_is_older() {
+    let (topics, log) = (Topics::default(), Log::default());
+    let described = |version, log: &Log, topics: &Topics| {
+        payload_decoder(version, log, topics).with(|scripted| scripted.traits.described = true)
+    };
+    let bench = Bench::run(described("1", &log, &topics), device());
+    bench.settle().await;
+    for (topic, payload) in [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4")] {
+        topics.send(topic, payload, false, bench.clock.now());
+        bench.pass(10).await;
+    }
+    let errors = bench.status().errors;
+    log.take();
+    let picky = described("2", &log, &topics).decoding(|message| match &*message.topic {
+        "a" => Err(DriverError::Protocol("topic a: cannot read this".into()).into()),
+        _ => Ok(None),
+    });
+    bench.swap(picky).await;
+    assert_eq!(log.take(), ["2 open {}", "2 decode b=2", "2 decode a=3", "2 decode c=4"]);
+    let status = bench.status();
+    assert_eq!((status.driver.as_str(), status.update_failed.as_ref()), ("scripted 2", None));
+    assert!(status.last_error.contains("topic a: cannot read this") && status.errors == errors + 1, "{status:?}");
+    // A plugin may do more with a message than decode it.
+    bench.swap(payload_decoder("3", &log, &topics)).await;
+    assert_eq!(log.take(), ["3 open {}", "3 decode c=4"]);
 }

@@ -218,7 +218,6 @@ impl Readings {
                 }
             }
         }
-        self.sign_currents(&mut outcome);
         if named {
             let info = self.info();
             if self.told.as_ref() != Some(&info) {
@@ -270,52 +269,16 @@ impl Readings {
         else {
             return;
         };
-        let turned = |number: f64| self.as_told(quantity, number);
+        let turned = |number: f64| match self.turned && quantity.as_str().starts_with("power.") {
+            true => -number,
+            false => number,
+        };
         match &held.value {
             Value::Number(number) if *constant || held.at == now => {
                 outcome.readings.push((quantity.clone(), Some(turned(*number))));
             }
             Value::Number(number) => outcome.aged.push((quantity.clone(), Some(turned(*number)), held.at)),
             Value::Text(text) => outcome.texts.push((quantity.to_string(), text.clone())),
-        }
-    }
-
-    /// With the sign of the board.
-    fn as_told(&self, quantity: &Quantity, number: f64) -> f64 {
-        if self.turned && quantity.as_str().starts_with("power.") { -number } else { number }
-    }
-
-    /// Most devices tell magnitudes of currents. The board's have the sign of their phase's power, where that is known
-    /// (`docs/quantities.md`); a power that comes in a message of its own turns the current that came before it.
-    fn sign_currents(&self, outcome: &mut Outcome) {
-        for (current, power) in quantities::CURRENT.into_iter().zip(quantities::POWER) {
-            let Some((watts, _)) = self.number(power).filter(|(watts, _)| *watts != 0.0) else { continue };
-            let signed = |amps: f64| amps.abs().copysign(watts);
-            let readings = outcome.readings.iter_mut().map(|(quantity, value)| (quantity, value));
-            let aged = outcome.aged.iter_mut().map(|(quantity, value, _)| (quantity, value));
-            let mut told = (false, false);
-            for (quantity, value) in readings.chain(aged) {
-                told.1 |= quantity.as_str() == power;
-                if quantity.as_str() == current {
-                    told.0 = true;
-                    *value = value.map(signed);
-                }
-            }
-            if let (false, true, Some((amps, at))) = (told.0, told.1, self.number(current)) {
-                outcome.aged.push((current.into(), Some(signed(amps)), at));
-            }
-        }
-    }
-
-    /// What is held of a quantity, as the board is told.
-    fn number(&self, quantity: &str) -> Option<(f64, Moment)> {
-        let named = |variable: &&Variable| variable.quantity.as_ref().is_some_and(|own| own.as_str() == quantity);
-        let variable = self.variables.iter().find(named)?;
-        match variable.held.as_ref()? {
-            Measured { value: Value::Number(number), at } => {
-                Some((self.as_told(variable.quantity.as_ref()?, *number), *at))
-            }
-            Measured { value: Value::Text(_), .. } => None,
         }
     }
 

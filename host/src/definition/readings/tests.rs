@@ -145,33 +145,6 @@ fn a_battery_that_charges_is_positive_in_its_file_and_negative_on_the_board() {
 }
 
 #[test]
-fn currents_have_the_sign_of_their_phases_power() {
-    const PHASES: &str =
-        "power_w_l1: {expr: 'w'}, w: {address: 'w'}, current_l1: {address: 'i'}, current_l2: {address: 'j'}";
-    let mut readings = readings(PHASES);
-    set(&mut readings, "w", -500.0, 1);
-    set(&mut readings, "current_l1", 2200.0, 1);
-    set(&mut readings, "current_l2", 100.0, 1);
-    let exported = ["var.w=-500", "current.l1=-2200", "current.l2=100", "power.l1=-500"];
-    assert_eq!(shown(&readings.outcome(Moment(1))), exported, "the power of L2 is not told");
-    // A message of its own brings the power.
-    set(&mut readings, "w", 300.0, 5);
-    assert_eq!(shown(&readings.outcome(Moment(5))), ["var.w=300", "power.l1=300", "current.l1=2200@1"]);
-    // What the device signed itself is no doubt; a power of 0 has no sign.
-    set(&mut readings, "w", 0.0, 6);
-    set(&mut readings, "current_l1", -40.0, 6);
-    assert_eq!(shown(&readings.outcome(Moment(6))), ["var.w=0", "current.l1=-40", "power.l1=0"]);
-}
-
-#[test]
-fn currents_of_a_battery_turn_with_its_power() {
-    let mut readings = readings("power_w_l1: {address: 'w'}, current_l1: {address: 'i'}").turned(true);
-    set(&mut readings, "power_w_l1", 500.0, 1);
-    set(&mut readings, "current_l1", 2200.0, 1);
-    assert_eq!(shown(&readings.outcome(Moment(1))), ["power.l1=-500", "current.l1=-2200"]);
-}
-
-#[test]
 fn a_formula_that_has_no_value_any_more_is_unknown() {
     let definition = definition(
         "a: {address: 't', query: 'a'}, b: {address: 't', query: 'b'}, power_w: {expr: 'a / b'}, spare: {expr: 'z'}",

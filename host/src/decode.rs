@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use ladekern_definition::Kind;
+use ladekern_definition::{Definition, Kind, Transport};
 use serde_json::{Map, Value};
 
 use crate::config::{self, Config, DeviceConfig, EndpointConfig, EndpointUrl};
@@ -59,6 +59,20 @@ pub enum DecodeError {
         wanted: &'static str,
         /// Its slots.
         has: String,
+    },
+    /// The sample is of another transport than the definition.
+    #[error("{dev_type} is read over {reads}, this payload is of {found}; write {{\"kind\": \"{kind}\", {more}}}")]
+    OtherTransport {
+        /// The definition's type.
+        dev_type: String,
+        /// Its transport.
+        reads: &'static str,
+        /// What the payload is of; plain JSON is an answer of HTTP.
+        found: &'static str,
+        /// How a payload of the right transport says what it is.
+        kind: &'static str,
+        /// What else stands in it.
+        more: &'static str,
     },
     /// The plugin, its configuration or the device's answer was not as it should be. The words are those the daemon
     /// would show.
@@ -126,6 +140,7 @@ pub async fn with_definition(
     clock: Clock,
 ) -> Result<Decoded, DecodeError> {
     let sample = Sample::parse(&recording.text, recording.request.as_deref())?;
+    fits(&file.definition, &sample)?;
     let wires = Arc::new(SampleWires { sample, filters: Mutex::default() });
     let (dev_type, address) = (&file.definition.dev_type, wires.sample.address());
     let role = match file.definition.kind {
@@ -142,6 +157,23 @@ pub async fn with_definition(
     let parts = Parts { wires: Arc::new(Arc::clone(&wires)), clock, world: World::alone(config, clock) };
     let artefact: Arc<dyn Artefact> = Arc::new(Described::new(file, parts));
     run(&artefact, &device, &wires, DeviceKind::Meter, clock).await
+}
+
+fn fits(definition: &Definition, sample: &Sample) -> Result<(), DecodeError> {
+    let (reads, kind, more) = match (&definition.transport, sample) {
+        (Transport::Modbus(_), Sample::Modbus(_))
+        | (Transport::Http, Sample::Http(_))
+        | (Transport::Mqtt, Sample::Mqtt(_)) => return Ok(()),
+        (Transport::Modbus(_), _) => ("Modbus", "modbus", "\"blocks\": [{\"fc\": 3, \"start\": 0, \"hex\": \"…\"}]"),
+        (Transport::Http, _) => ("HTTP", "http", "\"responses\": [{\"request\": \"GET /…\", \"body\": …}]"),
+        (Transport::Mqtt, _) => ("MQTT", "mqtt", "\"messages\": [{\"topic\": \"…\", \"payload\": \"…\"}]"),
+    };
+    let found = match sample {
+        Sample::Modbus(_) => "Modbus",
+        Sample::Http(_) => "HTTP",
+        Sample::Mqtt(_) => "MQTT",
+    };
+    Err(DecodeError::OtherTransport { dev_type: definition.dev_type.clone(), reads, found, kind, more })
 }
 
 /// Polls once, and hands over every recorded message.

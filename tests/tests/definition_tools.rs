@@ -359,3 +359,14 @@ async fn try_listens_until_every_topic_has_spoken() {
     assert_eq!(code, Some(0), "{output}");
     assert!(shown(&output, "cycles").contains("no message on the topic cycles within 1 s"), "{output}");
 }
+
+#[tokio::test]
+async fn decode_says_how_a_payload_of_the_right_transport_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let payload = file(folder.path(), "payload.json", r#"{"power": 5}"#);
+    let args = ["--log", "off", "decode", "openwb2_counter", &payload];
+    let (code, output) = Daemon::start(args).ended(Duration::from_secs(60)).await;
+    assert_eq!(code, Some(1), "{output}");
+    let wanted = r#"openwb2_counter is read over MQTT, this payload is of HTTP; write {"kind": "mqtt", "messages": [{"#;
+    assert!(output.contains(wanted), "{output}");
+}

@@ -1,6 +1,6 @@
 //! `E1.`, `M1.` and names without prefix: members of a device. Only what is fresh.
 
-use super::facts::{IN_USE_MA, NOMINAL_V, connector_state, power_w};
+use super::facts::{IN_USE_MA, NOMINAL_V, connector_state, power_w, turned};
 use super::flow::largest;
 use super::look::Look;
 use super::manager::surplus;
@@ -109,8 +109,27 @@ fn measured(device: &DeviceConfig, status: &DeviceStatus, now: Moment, member: &
         _ => {
             let variable = fresh(&format!("{}{member}", quantities::VARIABLE));
             let input = || fresh(&format!("{}{}", quantities::INPUT, member.strip_prefix("input")?));
-            variable.or_else(input)
+            variable.or_else(input).or_else(|| of_definitions(device, member, fresh))
         }
+    }
+}
+
+/// What definition files know by name beside the original's members, so that their outputs see what their formulas see. A
+/// variable of the same name comes before.
+fn of_definitions(device: &DeviceConfig, member: &str, fresh: impl Fn(&str) -> Option<f64>) -> Option<f64> {
+    let ([v1, v2, v3], [w1, w2, w3]) = (quantities::VOLTAGE, quantities::POWER);
+    let power = |name: &str| fresh(name).map(|power| if turned(device) { -power } else { power });
+    match member {
+        "voltage_l1" => fresh(v1),
+        "voltage_l2" => fresh(v2),
+        "voltage_l3" => fresh(v3),
+        "power_w_l1" => power(w1),
+        "power_w_l2" => power(w2),
+        "power_w_l3" => power(w3),
+        "power_va" => power(quantities::POWER_APPARENT),
+        "power_var" => power(quantities::POWER_REACTIVE),
+        "frequency" => fresh(quantities::FREQUENCY),
+        _ => None,
     }
 }
 

@@ -63,8 +63,12 @@ async fn members_of_a_device_are_what_it_says_now() {
         ("energy.export", 7.0),
         ("var.temperature", 21.5),
         ("input.2", 1.0),
+        ("voltage.l2", 231.0),
+        ("power.l3", -700.0),
+        ("frequency", 50.01),
     ];
     site.say("M1", &grid);
+    site.say("M3", &[("power.l1", -400.0), ("voltage.l1", 230.0), ("var.voltage_l1", 1.0)]);
     site.check(&[
         ("M1.power_w", Some(-1_500.0)),
         ("m1.Reactive_Power", Some(20.0)),
@@ -76,6 +80,13 @@ async fn members_of_a_device_are_what_it_says_now() {
         ("M1.Temperature", Some(21.5)),
         ("M1.input2", Some(1.0)),
         ("M1.input1", None),
+        ("M1.voltage_l2", Some(231.0)),
+        ("M1.voltage_l1", None),
+        ("M1.power_w_l3", Some(-700.0)),
+        ("M1.power_var", Some(20.0)),
+        ("M1.frequency", Some(50.01)),
+        ("M3.power_w_l1", Some(400.0)),
+        ("M3.voltage_l1", Some(1.0)),
         ("M1.soc", None),
         ("M1.com_err", Some(0.0)),
         ("M1.max_current", None),

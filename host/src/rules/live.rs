@@ -82,7 +82,11 @@ impl Advice for LiveRules {
             let session = sessions.get(&device.id);
             let Ruling { own, user, mistakes } = self.known.rules(config, device, session);
             if !mistakes.is_empty() {
-                let text = format!("{}; nothing is charged until it is mended", definition::sentence(&mistakes));
+                let mut text = definition::sentence(&mistakes);
+                // An override may have switched off those that are wrong.
+                if [&own, &user].into_iter().flatten().any(|rules| rules.is_broken()) {
+                    text.push_str("; nothing is charged until it is mended");
+                }
                 self.mistakes.insert(device.id.clone(), text);
             }
             // One without rules is not looked at; those that had some are forgotten by not being here.

@@ -373,6 +373,14 @@ async fn changed_rules_are_in_force_with_the_plan_they_cause() {
         assert!(mistakes[&id("E1")].starts_with(said), "{mistakes:?}");
         assert!(mistakes[&id("E1")].ends_with("; nothing is charged until it is mended"), "{mistakes:?}");
     }
+    // An override lets the car charge; what is wrong stays to be seen.
+    let overrides = Overrides { rules_off: true, ..Overrides::default() };
+    house.sessions(Session { plugged: true, overrides, ..Session::default() });
+    house.run(60, |_| 500.0).await;
+    assert_eq!(house.granted(), 16_000);
+    let mistakes = house.handle.plan().borrow().rule_mistakes.clone();
+    assert!(mistakes[&id("E1")].contains("cexpr: ") && !mistakes[&id("E1")].contains("nothing is charged"));
+    house.sessions(Session { plugged: true, ..Session::default() });
     house.config.send_replace(config(&site(40_000, &bad.replace(" >", " > 0"))));
     house.run(60, |_| 500.0).await;
     assert_eq!((house.granted(), house.reason()), (8_000, Reason::Rules(Because::Rule(0))));

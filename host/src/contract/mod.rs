@@ -142,7 +142,12 @@ pub fn dev_types(config: &Config, definitions: &Library) -> BTreeMap<String, Str
 
 /// As JSON bytes. The shapes of this module hold nothing that JSON cannot.
 pub fn to_json(shape: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(shape).unwrap_or_else(|_| b"null".to_vec())
+    // As large as a device mostly is.
+    let mut text = Vec::with_capacity(1_024);
+    match serde_json::to_writer(&mut text, shape) {
+        Ok(()) => text,
+        Err(_) => b"null".to_vec(),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -71,7 +72,7 @@ impl DeviceTask {
         // What changes without the device saying anything (it falls silent, the load manager has another reason) is
         // looked for at each tick.
         let mut ticks = ticks(self.config.mqtt.publish_interval);
-        let mut published: Vec<u8> = Vec::new();
+        let mut published = Bytes::new();
         let mut status: Option<watch::Receiver<DeviceStatus>> = None;
         loop {
             if status.as_ref().is_none_or(|status| status.has_changed().is_err()) {
@@ -79,7 +80,7 @@ impl DeviceTask {
             }
             let payload = self.payload(device, status.as_mut());
             if payload != published {
-                published.clone_from(&payload);
+                published = payload.clone();
                 self.connection.publish_latest(topic.clone(), payload, true);
             }
             wait(&mut status, &mut ticks).await;
@@ -97,12 +98,12 @@ impl DeviceTask {
         }
     }
 
-    fn payload(&self, device: &DeviceConfig, status: Option<&mut watch::Receiver<DeviceStatus>>) -> Vec<u8> {
+    fn payload(&self, device: &DeviceConfig, status: Option<&mut watch::Receiver<DeviceStatus>>) -> Bytes {
         let plan = Arc::clone(&self.source.plan.borrow());
         let sessions = Arc::clone(&self.source.sessions.borrow());
         let pinned = device.meter.as_ref().and_then(|meter| self.source.board.device(meter));
         let status = status.map(watch::Receiver::borrow_and_update);
-        to_json(&DeviceObject {
+        let object = DeviceObject {
             device,
             number: DeviceObject::number_of(self.index, device),
             status: status.as_deref(),
@@ -111,7 +112,8 @@ impl DeviceTask {
             session: sessions.get(&device.id),
             pinned: pinned.as_ref(),
             now: self.source.clock.now(),
-        })
+        };
+        to_json(&object).into()
     }
 }
 

@@ -45,6 +45,9 @@ pub(crate) struct Routes {
     wild: BTreeMap<String, Filter>,
     /// Filters that the broker may forget.
     abandoned: Vec<String>,
+    /// Whether there may be filters the broker has to be asked for. This is asked with each message, and there may be
+    /// thousands of filters.
+    unasked: bool,
 }
 
 impl Routes {
@@ -56,6 +59,7 @@ impl Routes {
         entry.qos = entry.qos.max(qos);
         entry.told = Told::No;
         entry.readers.push(Reader { endpoint: endpoint.into(), strip_prefix: strip_prefix.to_owned(), inbox });
+        self.unasked = true;
     }
 
     /// How many filters match: so many times a broker may send one message (MQTT 3.1.1 and 5, 3.3.5).
@@ -102,6 +106,7 @@ impl Routes {
     /// A new connection: the broker knows nothing.
     pub(crate) fn forget_broker(&mut self) {
         self.abandoned.clear();
+        self.unasked = true;
         for filter in self.exact.values_mut().chain(self.wild.values_mut()) {
             filter.told = Told::No;
         }
@@ -109,13 +114,18 @@ impl Routes {
 
     /// At most `most` filters the broker has to be asked for; they count as asked from now on.
     pub(crate) fn take_unasked(&mut self, most: usize) -> Vec<(String, Qos)> {
+        if !self.unasked {
+            return Vec::new();
+        }
         let untold = self.filters_mut().filter(|(_, filter)| filter.told == Told::No).take(most);
-        untold
+        let asked: Vec<_> = untold
             .map(|(name, filter)| {
                 filter.told = Told::Asked;
                 (name.clone(), filter.qos)
             })
-            .collect()
+            .collect();
+        self.unasked = asked.len() == most;
+        asked
     }
 
     /// The broker has answered for this filter. A reader that came after the question asks again.
@@ -245,6 +255,20 @@ mod tests {
         routes.answered("set/#", false);
         assert!(routes.all_answered(), "a refusal is an answer");
         assert_eq!(routes.refused(), ["set/#"]);
+    }
+
+    #[test]
+    fn filters_are_asked_for_in_portions_until_none_is_left() {
+        let (inbox, mut routes) = (inbox(), Routes::default());
+        let filters = ["a", "b/+", "c", "d", "e/#"];
+        filters.iter().for_each(|filter| routes.add(filter, Qos::AtMostOnce, "main", "", inbox.downgrade()));
+        let portions = [2, 2, 2, 2].map(|most| routes.take_unasked(most).len());
+        assert_eq!(portions, [2, 2, 1, 0]);
+        routes.forget_broker();
+        assert_eq!(routes.take_unasked(5).len(), 5, "a new broker knows none of them");
+        assert_eq!(routes.take_unasked(5), []);
+        routes.add("f", Qos::AtMostOnce, "main", "", inbox.downgrade());
+        assert_eq!(routes.take_unasked(5), [("f".to_owned(), Qos::AtMostOnce)]);
     }
 
     #[test]

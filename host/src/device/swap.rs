@@ -61,6 +61,22 @@ pub struct Refused {
     pub old_died: Option<String>,
 }
 
+/// A newer version that the device did not get along with, while an older one goes on.
+#[derive(Default)]
+pub struct Newer {
+    /// `None`: there is none.
+    pub plugin: Option<Arc<dyn Artefact>>,
+    /// The binding has changed since, so that it may be right now.
+    pub again: bool,
+}
+
+impl Newer {
+    /// The version, if it is to be tried again.
+    pub fn take(&mut self) -> Option<Arc<dyn Artefact>> {
+        if std::mem::take(&mut self.again) { self.plugin.take() } else { None }
+    }
+}
+
 impl Trial {
     /// Notes a fault; gives the version to go back to when it was one too many.
     pub fn fault(&mut self, now: Moment) -> Option<(Arc<dyn Artefact>, Option<Snapshot>)> {

@@ -14,7 +14,7 @@ use super::kept::Kept;
 use super::live::{Failure, Live, Polled, measured_at};
 use super::mailbox::{Mailbox, Request};
 use super::supervision::{Jitter, LONGEST_POLL, Permission, Supervisor};
-use super::swap::{self, Snapshot, Trial};
+use super::swap::{self, Newer, Snapshot, Trial};
 use super::writes::Writes;
 use crate::config::DeviceConfig;
 use crate::site::{Clock, DeviceStatus, Health, Moment, Outcome, StatusSender};
@@ -60,6 +60,7 @@ pub struct Task {
     live: Option<Live>,
     wired: Wired,
     trial: Option<Trial>,
+    refused: Newer,
     writes: Writes,
     arrivals: Arrivals,
     kept: Kept,
@@ -99,6 +100,7 @@ impl Task {
             live: None,
             wired: Wired::default(),
             trial: None,
+            refused: Newer::default(),
             writes: Writes::default(),
             arrivals: Arrivals::default(),
             kept: Kept::default(),
@@ -206,8 +208,19 @@ impl Task {
             Err(failure) => Err(failure),
         };
         match started {
-            Ok(live) => self.take_into_use(live).await,
+            Ok(live) => {
+                self.take_into_use(live).await;
+                if let Some(newer) = self.refused.take() {
+                    self.swap(newer).await;
+                }
+            }
             Err(failure) => {
+                // The binding may have been changed for the newer one.
+                if matches!(failure, Failure::Misconfigured(_))
+                    && let Some(newer) = self.refused.take()
+                {
+                    return self.start_with(newer);
+                }
                 self.next = self.aligned(self.supervisor.stretched(self.interval()));
                 self.failed(failure);
             }

@@ -5,12 +5,13 @@ use crate::device::arrivals::Arrivals;
 use crate::device::guest::{Plugged, Wired};
 use crate::device::kept::Kept;
 use crate::device::live::{Failure, Live};
-use crate::device::swap::{self, Refused, Swapped};
+use crate::device::swap::{self, Newer, Refused, Swapped};
 use crate::site::Health;
 use crate::transport::Message;
 
 impl Task {
     pub(super) async fn swap(&mut self, plugin: Plugged) {
+        self.refused = Newer::default();
         let Some(old) = &mut self.live else { return self.start_with(plugin) };
         if old.artefact.fingerprint() == plugin.fingerprint() {
             // The file that runs was put back in the place of a bad one.
@@ -29,6 +30,7 @@ impl Task {
             Err(Refused { reason, old_died, .. }) => {
                 tracing::warn!(device = %self.device.id, %reason, "the new {noun} was not taken into use");
                 self.edit(|status| status.update_failed = Some(reason));
+                self.refused.plugin = Some(plugin);
                 if let Some(died) = old_died {
                     self.failed(Failure::Fault(died));
                 }
@@ -37,7 +39,7 @@ impl Task {
     }
 
     /// Nothing runs that could be handed over.
-    fn start_with(&mut self, plugin: Plugged) {
+    pub(super) fn start_with(&mut self, plugin: Plugged) {
         self.plugin = Some(plugin);
         self.trial = None;
         self.inherited = None;
@@ -49,6 +51,7 @@ impl Task {
 
     /// A plugin that runs goes on; one that never ran at least says why.
     pub(super) fn spoiled(&mut self, reason: String) {
+        self.refused = Newer::default();
         if self.plugin.is_none() {
             self.supervisor.missing(reason);
         } else {
@@ -87,6 +90,7 @@ impl Task {
         self.close_live().await;
         self.plugin = None;
         self.trial = None;
+        self.refused = Newer::default();
         self.inherited = None;
         self.wired = Wired::default();
         self.supervisor.reset();
@@ -122,6 +126,7 @@ impl Task {
             self.trial = None;
             self.inherited = None;
             self.wish = None;
+            self.refused.again = true;
             if self.plugin.is_some() {
                 self.supervisor.reset();
                 self.health = Health::Starting;

@@ -2,9 +2,12 @@
 
 use super::feeding::{Topics, payload_decoder};
 use super::scripted::{Bench, Log, Scripted, device, offline, protocol, trap};
-use crate::device::guest::StartError;
-use crate::runtime::DriverError;
-use crate::site::{Health, Moment};
+use crate::config::DeviceConfig;
+use crate::device::guest::{Opened, Plugged, StartError};
+use crate::device::mailbox::Request;
+use crate::device::task::Rebinding;
+use crate::runtime::{CallError, DriverError};
+use crate::site::{Health, Info, Moment};
 
 async fn running(version: &'static str) -> Bench {
     let bench = Bench::run(Scripted::new(version, &Log::default()), device());
@@ -44,6 +47,62 @@ async fn whatever_is_wrong_with_the_new_version_the_old_one_goes_on() {
         assert_eq!((bench.count(), status.errors), (Some(4.0), 0), "case {n}: no reading is missing");
         bench.swap(Scripted::new("4", &bench.log)).await;
         assert_eq!(bench.status().update_failed, None, "case {n}: a good file ends it");
+    }
+}
+
+fn rebind(change: impl FnOnce(&mut DeviceConfig)) -> Request<Plugged, Rebinding> {
+    let mut device = device();
+    change(&mut device);
+    Request::Reconfigure(Rebinding { device, rewire: false })
+}
+
+/// Opens at the first time, or only from the second time on.
+fn at_first(only: bool) -> impl Fn(u64) -> Result<Opened, CallError> + Send + Sync + 'static {
+    move |n| match (n == 0) == only {
+        true => Ok(Opened::Driver(Info::default())),
+        false => Err(DriverError::Config("no such phase".into()).into()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_version_is_tried_again_with_another_binding() {
+    // The older one may get along with the new binding too, or not.
+    for older_stays in [true, false] {
+        let mut old = Scripted::new("1", &Log::default());
+        if !older_stays {
+            old = old.opening(at_first(true));
+        }
+        let bench = Bench::run(old, device());
+        bench.pass(2_500).await;
+        bench.swap(Scripted::new("3", &bench.log).opening(at_first(false))).await;
+        bench.mailbox.push(rebind(|device| device.name = "Carport".into()));
+        bench.pass(1_000).await;
+        let status = bench.status();
+        assert_eq!((status.driver.as_str(), status.update_failed.is_some()), ("scripted 1", true), "only a name");
+        bench.mailbox.push(rebind(|device| device.config = serde_json::json!({"phase": 1})));
+        bench.pass(1_000).await;
+        let status = bench.status();
+        assert_eq!(
+            (status.driver.as_str(), status.health, status.update_failed),
+            ("scripted 3", Health::Running, None)
+        );
+        assert_eq!(bench.calls("open").last().unwrap(), r#"3 open {"phase":1}"#);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_refused_again_leaves_the_older_one_where_it_is() {
+    let bench = running("1").await;
+    let bad = Scripted::new("3", &bench.log).opening(|_| Err(DriverError::Config("bad".into()).into()));
+    bench.swap(bad).await;
+    for phase in 1..3 {
+        bench.log.take();
+        bench.mailbox.push(rebind(|device| device.config = serde_json::json!({"phase": phase})));
+        bench.pass(30_000).await;
+        let status = bench.status();
+        assert_eq!((status.driver.as_str(), status.health), ("scripted 1", Health::Running));
+        assert!(status.update_failed.is_some_and(|why| why.starts_with("scripted 3: ")));
+        assert_eq!(bench.calls("open").len(), 2, "each once");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use ladekern_definition::formula::{Name, Object};
+use ladekern_definition::formula::{DEVICE_MEMBERS, Name, Object};
 
 /// What formulas read and nobody sets.
 const BUILT_IN: &[&str] = &[
@@ -35,48 +35,14 @@ pub(crate) fn surplus_name() -> Name {
     NAME.clone()
 }
 
-/// Members that are no user variables, `inputN` apart. Some of them are never known here.
-const MEMBERS: &[&str] = &[
-    "current_l1",
-    "current_l2",
-    "current_l3",
-    "current",
-    "power_w",
-    "offered",
-    "import_wh",
-    "export_wh",
-    "dt",
-    "soc",
-    "id",
-    "txn_duration",
-    "charging_dur",
-    "txn_energy",
-    "min_current",
-    "max_current",
-    "state",
-    "cphases",
-    "pphases",
-    "lb_cur_l1",
-    "lb_cur_l2",
-    "lb_cur_l3",
-    "lb_cur",
-    "surplus_pcur",
-    "surplus_wanted",
-    "budget",
-    "budget_amount",
-    "budget_used",
-    "com_err",
-    "com_err2",
-    "reactive_power",
-    "departure",
-    "req_energy",
-    "plugin_start",
-    "plugin_energy",
-];
+/// What else is told of every device, where its definition tells it or not.
+const MEASURED: [&str; 7] = ["current_l1", "current_l2", "current_l3", "power_w", "import_wh", "export_wh", "soc"];
 
 /// Whether a device's member of this name, of any case, is no user variable.
 pub(crate) fn is_of_device(member: &str) -> bool {
     let input = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let member = member.to_ascii_lowercase();
-    MEMBERS.contains(&&*member) || member.strip_prefix("input").is_some_and(input)
+    DEVICE_MEMBERS.contains(&&*member)
+        || MEASURED.contains(&&*member)
+        || member.strip_prefix("input").is_some_and(input)
 }

@@ -26,6 +26,26 @@ pub enum Unit {
     One,
 }
 
+impl Unit {
+    /// As people write it; `None` for counts and codes.
+    #[must_use]
+    pub fn symbol(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Watt => "W",
+            Self::VoltAmpere => "VA",
+            Self::Var => "var",
+            Self::Volt => "V",
+            Self::Milliampere => "mA",
+            Self::WattHour => "Wh",
+            Self::Hertz => "Hz",
+            Self::Percent => "%",
+            Self::Second => "s",
+            Self::Celsius => "°C",
+            Self::One => return None,
+        })
+    }
+}
+
 /// The names every part of the host knows.
 pub mod quantities {
     #![allow(missing_docs, reason = "the register below says what each name means")]

@@ -43,7 +43,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-pub use name::{Name, Object};
+pub use name::{DEVICE_MEMBERS, Name, Object};
 pub use order::{Cycle, order};
 
 /// A parsed formula; cheap to clone.

@@ -33,6 +33,38 @@ pub enum Object {
     Date,
 }
 
+/// Members that every device has in formulas (`cfos-interfaces.md` 3.2) and that no file can set.
+pub const DEVICE_MEMBERS: &[&str] = &[
+    "current",
+    "offered",
+    "dt",
+    "id",
+    "txn_duration",
+    "charging_dur",
+    "txn_energy",
+    "min_current",
+    "max_current",
+    "state",
+    "cphases",
+    "pphases",
+    "lb_cur",
+    "lb_cur_l1",
+    "lb_cur_l2",
+    "lb_cur_l3",
+    "surplus_pcur",
+    "surplus_wanted",
+    "budget",
+    "budget_amount",
+    "budget_used",
+    "com_err",
+    "com_err2",
+    "reactive_power",
+    "departure",
+    "req_energy",
+    "plugin_start",
+    "plugin_energy",
+];
+
 impl Name {
     /// A name of any case.
     #[must_use]

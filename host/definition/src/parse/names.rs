@@ -1,5 +1,6 @@
 //! Names of variables: which ones the manager knows, which ones are the user's, and which ones are typing errors.
 
+use crate::formula::DEVICE_MEMBERS;
 use crate::{Identity, Target};
 
 use super::keys::{HEAD, VARIABLE};
@@ -31,39 +32,6 @@ const IDENTITIES: &[(&str, Identity)] = &[
     ("version", Identity::Version),
     ("firmware_version", Identity::FirmwareVersion),
     ("serial", Identity::Serial),
-];
-
-/// Members that every device has in formulas (`cfos-interfaces.md` 3.2) and that no file can set.
-const MEMBERS: &[&str] = &[
-    "current",
-    "offered",
-    "dt",
-    "id",
-    "txn_duration",
-    "charging_dur",
-    "txn_energy",
-    "min_current",
-    "max_current",
-    "state",
-    "cphases",
-    "pphases",
-    "lb_cur",
-    "lb_cur_l1",
-    "lb_cur_l2",
-    "lb_cur_l3",
-    "surplus_pcur",
-    "surplus_wanted",
-    "budget",
-    "budget_amount",
-    "budget_used",
-    "com_err",
-    "com_err2",
-    "reactive_power",
-    "switch_phases",
-    "departure",
-    "req_energy",
-    "plugin_start",
-    "plugin_energy",
 ];
 
 /// Longer names are refused.
@@ -142,7 +110,9 @@ pub(super) fn doubt(name: &str) -> Option<String> {
     }
     let input =
         lower.strip_prefix("input").is_some_and(|n| !n.is_empty() && n.bytes().all(|digit| digit.is_ascii_digit()));
-    (input || MEMBERS.contains(&lower.as_str())).then(|| {
+    // Documented for every device too, and nothing here sets it but users.
+    let switch = lower == "switch_phases";
+    (input || switch || DEVICE_MEMBERS.contains(&lower.as_str())).then(|| {
         "every device has a member of this name; choose another one, or formulas may mean the wrong one".into()
     })
 }

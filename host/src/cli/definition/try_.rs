@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use crate::config::{self, Config, DeviceConfig};
 use crate::definition::DefinitionFile;
 use crate::definition::trial::{self, Row, Trial};
-use crate::site::{Clock, Unit};
+use crate::site::Clock;
 use crate::transport::Transports;
 
 /// Arguments of `ladekern definition try`.
@@ -137,19 +137,7 @@ fn short(number: f64) -> f64 {
 }
 
 fn unit(row: &Row) -> Option<&'static str> {
-    Some(match row.quantity.as_ref()?.unit()? {
-        Unit::Watt => "W",
-        Unit::VoltAmpere => "VA",
-        Unit::Var => "var",
-        Unit::Volt => "V",
-        Unit::Milliampere => "mA",
-        Unit::WattHour => "Wh",
-        Unit::Hertz => "Hz",
-        Unit::Percent => "%",
-        Unit::Second => "s",
-        Unit::Celsius => "°C",
-        Unit::One => return None,
-    })
+    row.quantity.as_ref()?.unit()?.symbol()
 }
 
 fn answer(file: &DefinitionFile, device: &DeviceConfig, tried: &Trial) -> Json {

@@ -203,7 +203,7 @@ impl<'a> Device<'a> {
         };
         let values = status.into_iter().flat_map(|status| status.values.readings());
         let values = values.filter_map(|(quantity, measured)| {
-            let unit = quantity.unit().and_then(unit);
+            let unit = quantity.unit().and_then(Unit::symbol);
             Some((quantity.as_str(), Value { value: measured.value?, unit, age_ms: age(measured.at, now) }))
         });
         let connector = status.and_then(|status| status.values.connector());
@@ -244,21 +244,4 @@ fn health_of(health: &Health) -> (&'static str, Option<String>) {
 /// `None`: nobody knows, a broker had kept the message.
 fn age(at: Moment, now: Moment) -> Option<u64> {
     (at != Moment(0)).then(|| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX))
-}
-
-/// As people write it; `None` for counts and codes.
-fn unit(unit: Unit) -> Option<&'static str> {
-    Some(match unit {
-        Unit::Watt => "W",
-        Unit::VoltAmpere => "VA",
-        Unit::Var => "var",
-        Unit::Volt => "V",
-        Unit::Milliampere => "mA",
-        Unit::WattHour => "Wh",
-        Unit::Hertz => "Hz",
-        Unit::Percent => "%",
-        Unit::Second => "s",
-        Unit::Celsius => "°C",
-        Unit::One => return None,
-    })
 }

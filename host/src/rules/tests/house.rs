@@ -203,6 +203,14 @@ impl House {
         }
     }
 
+    /// Another configuration, with the plan that it causes.
+    async fn configure(&self, text: &str) {
+        let mut plan = self.handle.plan();
+        plan.mark_unchanged();
+        self.config.send_replace(config(text));
+        plan.changed().await.unwrap();
+    }
+
     fn granted(&self) -> i64 {
         self.handle.plan().borrow().plan.chargers[&id("E1")].granted.0
     }
@@ -350,8 +358,7 @@ async fn changed_rules_are_in_force_with_the_plan_they_cause() {
     house.run(60, |_| 500.0).await;
     assert_eq!(house.granted(), 16_000, "without rules nothing is limited");
     let rules = "charging_rules = [{ ctype = 51, aexpr = 8000 }, { ctype = 51, atype = 3, name = \"CM.seen\", aexpr = \"_rule_val\" }]";
-    house.config.send_replace(config(&site(40_000, rules)));
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    house.configure(&site(40_000, rules)).await;
     assert_eq!(house.granted(), 8_000);
     assert_eq!(house.assigned.lock().unwrap().last().unwrap(), &("CM.seen".to_owned(), 8_000.0));
     assert!(house.clock.now().0 > 0);
@@ -365,8 +372,7 @@ async fn changed_rules_are_in_force_with_the_plan_they_cause() {
         (bad, "test.toml:16: device.E1.charging_rules: rule 1.cexpr: "),
     ];
     for (text, said) in wanted {
-        house.config.send_replace(config(&site(40_000, text)));
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        house.configure(&site(40_000, text)).await;
         assert_eq!((house.granted(), house.reason()), (0, Reason::Rules(Because::Mistake)));
         let mistakes = house.handle.plan().borrow().rule_mistakes.clone();
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");

@@ -152,6 +152,10 @@ impl File {
 }
 
 fn read(path: &Path, length: u64) -> Result<(String, Value), String> {
+    // A named pipe would be waited for until somebody writes into it, and the host with it.
+    if path.exists() && !path.is_file() {
+        return Err("is no regular file".into());
+    }
     if length > MOST_BYTES {
         return Err(format!("{length} bytes; expected at most {MOST_BYTES}"));
     }
@@ -196,6 +200,23 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         folder.look();
         assert_eq!(folder.sets()["2"][0]["aexpr"], 9_000);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("a.json");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        std::fs::create_dir(dir.path().join("b.json")).unwrap();
+        std::fs::write(dir.path().join("c.json"), text("1", 7_000)).unwrap();
+        let (told, looked) = std::sync::mpsc::channel();
+        let folder = dir.path().to_owned();
+        std::thread::spawn(move || told.send(read_folder(&folder)));
+        let (sets, wrong) = looked.recv_timeout(Duration::from_secs(20)).expect("the pipe is waited for");
+        assert_eq!(sets.keys().collect::<Vec<_>>(), ["1"]);
+        let expected =
+            ["a.json", "b.json"].map(|name| format!("{}: is no regular file", dir.path().join(name).display()));
+        assert_eq!(wrong, expected);
     }
 
     #[tokio::test]

@@ -126,8 +126,12 @@ impl Library {
 
     /// From now on the files say this. Of two files for one type that of the earlier folder counts, even when it is
     /// the broken one: a user who replaces a supplied definition does not get the old one back in silence.
-    pub(super) fn believe(&self, shelf: Shelf) -> Vec<DefinitionEvent> {
+    pub(super) fn believe(&self, mut shelf: Shelf) -> Vec<DefinitionEvent> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        // A file that is empty since the disk is full, or that cannot be read, is still the one of its type.
+        for (key, said) in shelf.iter_mut().filter(|(_, said)| said.dev_type.is_none()) {
+            said.dev_type = inner.shelf.get(key).and_then(|before| before.dev_type.clone());
+        }
         let mut events = Vec::new();
         let mut counts: BTreeMap<&str, (&Key, &Said)> = BTreeMap::new();
         let (mut told, mut doubles) = (BTreeMap::new(), Vec::new());
@@ -263,11 +267,20 @@ fn claimed_type(text: &str) -> Option<String> {
     usable.then(|| name.to_owned())
 }
 
-/// The texts of all definition files in `dirs`. A folder that does not exist is empty. Blocks.
+/// The texts of all definition files in `dirs`. A folder that does not exist is empty; of one that cannot be read the
+/// reason stands under its own name. Blocks.
 pub(super) fn read_folders(dirs: &[PathBuf]) -> Texts {
     let mut texts = Texts::new();
     for (number, dir) in dirs.iter().enumerate() {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let entries = std::fs::read_dir(dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let entries = entries.unwrap_or_else(|error| {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                let why = format!("the folder cannot be read, what was in force stays: {error}");
+                texts.insert((number, dir.clone()), Err(why));
+            }
+            Vec::new()
+        });
+        for entry in entries {
             let path = entry.path();
             let wanted = path.extension().is_some_and(|ext| ext == "json" || ext == "json5");
             let hidden = entry.file_name().to_string_lossy().starts_with('.');
@@ -290,6 +303,11 @@ fn read_file(path: &Path) -> Result<String, String> {
         let at = error.utf8_error().valid_up_to();
         format!("is no text: byte {at} is no UTF-8; save it as UTF-8")
     })
+}
+
+/// Whether the file lies in a folder that could not be read, so that nothing is known about it.
+pub(super) fn is_out_of_sight(texts: &Texts, (number, path): &Key) -> bool {
+    path.parent().is_some_and(|folder| matches!(texts.get(&(*number, folder.to_owned())), Some(Err(_))))
 }
 
 #[cfg(test)]
@@ -412,6 +430,32 @@ pub(super) mod tests {
         // That is how a supplied one is replaced.
         folders.write("supplied/a.json", meter("alpha", "a"));
         assert_eq!((folders.again(&library).len(), library.doubles().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_file_that_is_empty_or_cannot_be_read_is_still_that_of_its_type() {
+        let own = ("own/a.json", &*meter("alpha", "a"));
+        let folders = Folders::new(&[own, ("supplied/a.json", &meter("alpha", "b"))]);
+        let (library, _) = folders.open();
+        folders.write("own/a.json", "");
+        assert_eq!(folders.again(&library), ["broken alpha a.json"]);
+        folders.write("own/a.json", [0xff, 0xfe]);
+        assert_eq!(folders.again(&library), ["broken alpha a.json"]);
+        let path = library.get("alpha").unwrap().path.clone();
+        assert!(path.ends_with("own/a.json"), "neither gone nor replaced by the supplied one: {path:?}");
+        folders.remove("own/a.json");
+        assert_eq!(folders.again(&library), ["loaded alpha a.json"], "now it is");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_told_and_one_that_is_not_there_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("definitions");
+        std::fs::write(&file, "a file in the place of the folder").unwrap();
+        let (library, events) = Library::open(&[file.clone(), dir.path().join("missing")]);
+        let [DefinitionEvent::Broken { dev_type: None, findings, .. }] = &*events else { panic!("{events:?}") };
+        assert!(findings[0].starts_with(&format!("{}: the folder cannot be read", file.display())), "{findings:?}");
+        assert!(library.all().is_empty());
     }
 
     #[test]

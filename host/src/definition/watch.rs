@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::library::{DefinitionEvent, Key, Library, Said, Shelf, Texts, fingerprint, read_folders};
+use super::library::{DefinitionEvent, Key, Library, Said, Shelf, Texts, fingerprint, is_out_of_sight, read_folders};
 use crate::folders::FolderWatch;
 
 /// Writing a file is several events; what follows this soon belongs together.
@@ -19,6 +19,9 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// What cannot be used, and a file that is gone, gets this long: editors empty a file before they write it, and
 /// installers remove one before they put the new one in its place. With [`COLLECT`] below a second.
 const SPOILED: Duration = Duration::from_millis(800);
+/// A folder or file that cannot be read (no file handles are left, a network drive is away) is looked at again after this
+/// time: nothing tells when it can be.
+const UNREADABLE: Duration = Duration::from_secs(5);
 
 /// A running watch; ends when dropped.
 #[derive(Debug)]
@@ -104,6 +107,8 @@ pub(crate) fn tell(event: &DefinitionEvent) {
 #[derive(Debug, Default)]
 struct Settling {
     waiting: BTreeMap<Key, Waiting>,
+    /// When to look again for what could not be read.
+    unreadable: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -128,9 +133,17 @@ impl Settling {
     /// Takes over into `shelf` what has said the same for long enough; true if that changed anything.
     fn look(&mut self, shelf: &mut Shelf, texts: Texts, now: Instant) -> bool {
         let mut changed = false;
+        self.unreadable = None;
         let keys: BTreeSet<Key> = shelf.keys().chain(texts.keys()).chain(self.waiting.keys()).cloned().collect();
         for key in keys {
+            if is_out_of_sight(&texts, &key) {
+                self.waiting.remove(&key);
+                continue;
+            }
             let text = texts.get(&key);
+            if matches!(text, Some(Err(_))) {
+                self.unreadable = Some(now + UNREADABLE);
+            }
             let print = text.map(|text| match text {
                 Ok(text) | Err(text) => fingerprint(text),
             });
@@ -157,7 +170,7 @@ impl Settling {
 
     /// When to look again.
     fn due(&self) -> Option<Instant> {
-        self.waiting.values().map(Waiting::due).min()
+        self.waiting.values().map(Waiting::due).chain(self.unreadable).min()
     }
 }
 
@@ -210,6 +223,26 @@ mod tests {
         assert_eq!(replaced[2..], [(Some("good"), Some(1_800)), (Some("good"), None)]);
         let gone = looks(&[there.as_slice(), &[(1_000, None), (1_800, None)]].concat());
         assert_eq!(gone[2..], [(Some("good"), Some(1_800)), (None, None)]);
+    }
+
+    #[test]
+    fn what_lies_in_a_folder_that_cannot_be_read_stays() {
+        let (mut settling, mut shelf, start) = (Settling::default(), Shelf::new(), Instant::now());
+        let (folder, file) = ((0, PathBuf::from("own")), (0, PathBuf::from("own/a.json")));
+        let there = || Texts::from([(file.clone(), Ok(meter("alpha", "a")))]);
+        let mut look = |ms: u64, texts: Texts| {
+            settling.look(&mut shelf, texts, start + Duration::from_millis(ms));
+            let due = settling.due().map(|due| due.duration_since(start).as_millis());
+            (shelf.contains_key(&file), shelf.contains_key(&folder), due)
+        };
+        look(0, there());
+        assert_eq!(look(200, there()), (true, false, None));
+        let away = || Texts::from([(folder.clone(), Err("the folder cannot be read".into()))]);
+        assert_eq!(look(1_000, away()), (true, false, Some(1_800)));
+        assert_eq!(look(1_800, away()), (true, true, Some(6_800)), "told, and nothing is gone");
+        assert_eq!(look(6_800, away()), (true, true, Some(11_800)));
+        assert_eq!(look(11_800, there()), (true, true, Some(12_600)));
+        assert_eq!(look(12_600, there()), (true, false, None));
     }
 
     struct Watched {

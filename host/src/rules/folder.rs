@@ -33,7 +33,7 @@ impl Drop for RuleFolder {
 impl RuleFolder {
     /// Reads what is there now, and follows it. A folder that does not exist is one without files.
     pub async fn follow(path: PathBuf) -> Self {
-        let mut folder = Folder { path, files: BTreeMap::new() };
+        let mut folder = Folder { path, files: BTreeMap::new(), wrong: None };
         folder = look(folder).await;
         let (sender, sets) = watch::channel(Arc::new(folder.sets()));
         let task = tokio::spawn(async move {
@@ -63,10 +63,11 @@ impl RuleFolder {
 /// The sets of a folder now, and what is wrong with its files.
 #[must_use]
 pub fn read_folder(path: &Path) -> (SharedSets, Vec<String>) {
-    let mut folder = Folder { path: path.to_owned(), files: BTreeMap::new() };
+    let mut folder = Folder { path: path.to_owned(), files: BTreeMap::new(), wrong: None };
     folder.look();
-    let wrong =
-        folder.files.iter().filter_map(|(path, file)| Some(format!("{}: {}", path.display(), file.wrong.as_ref()?)));
+    let files = folder.files.iter().map(|(path, file)| (path, &file.wrong));
+    let all = std::iter::once((&folder.path, &folder.wrong)).chain(files);
+    let wrong = all.filter_map(|(path, wrong)| Some(format!("{}: {}", path.display(), wrong.as_ref()?)));
     (folder.sets(), wrong.collect())
 }
 
@@ -78,12 +79,14 @@ async fn look(mut folder: Folder) -> Folder {
         folder
     });
     // It fails only while the runtime ends.
-    looked.await.unwrap_or(Folder { path, files: BTreeMap::new() })
+    looked.await.unwrap_or(Folder { path, files: BTreeMap::new(), wrong: None })
 }
 
 struct Folder {
     path: PathBuf,
     files: BTreeMap<PathBuf, File>,
+    /// Why it cannot be read. Nothing is known about its files then, and what they said stays.
+    wrong: Option<String>,
 }
 
 #[derive(Default)]
@@ -97,13 +100,22 @@ struct File {
 
 impl Folder {
     fn look(&mut self) {
-        let found: Vec<PathBuf> = std::fs::read_dir(&self.path)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-            .collect();
+        let entries = match std::fs::read_dir(&self.path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                let wrong = format!("the folder cannot be read, what was in force stays: {error}");
+                if self.wrong.as_ref() != Some(&wrong) {
+                    tracing::error!("{}: {wrong}", self.path.display());
+                }
+                self.wrong = Some(wrong);
+                return;
+            }
+        };
+        self.wrong = None;
+        let paths = entries.into_iter().map(|entry| entry.path());
+        let found: Vec<PathBuf> =
+            paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect();
         self.files.retain(|path, file| {
             let stays = found.contains(path);
             if let (false, Some((id, _))) = (stays, &file.set) {
@@ -173,7 +185,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_well_leaves_what_it_said_before() {
         let dir = tempfile::tempdir().unwrap();
-        let mut folder = Folder { path: dir.path().join("rule-sets"), files: BTreeMap::new() };
+        let mut folder = Folder { path: dir.path().join("rule-sets"), files: BTreeMap::new(), wrong: None };
         folder.look();
         assert!(folder.sets().is_empty(), "no folder, no sets");
         std::fs::create_dir(&folder.path).unwrap();
@@ -200,6 +212,25 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         folder.look();
         assert_eq!(folder.sets()["2"][0]["aexpr"], 9_000);
+    }
+
+    #[test]
+    fn sets_of_a_folder_that_cannot_be_read_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, away) = (dir.path().join("rule-sets"), dir.path().join("away"));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("a.json"), text("1", 7_000)).unwrap();
+        let mut folder = Folder { path: path.clone(), files: BTreeMap::new(), wrong: None };
+        folder.look();
+        std::fs::rename(&path, &away).unwrap();
+        std::fs::write(&path, "a file in the place of the folder").unwrap();
+        folder.look();
+        assert_eq!(folder.sets().keys().collect::<Vec<_>>(), ["1"]);
+        let (_, wrong) = read_folder(&path);
+        assert!(wrong[0].starts_with(&format!("{}: the folder cannot be read", path.display())), "{wrong:?}");
+        std::fs::remove_file(&path).unwrap();
+        folder.look();
+        assert_eq!((folder.sets().len(), folder.wrong), (0, None), "now it is gone");
     }
 
     #[test]
